@@ -1,0 +1,43 @@
+"""Meta-train learned optimizers with Noise-Reuse Evolution Strategies in JAX, and use them."""
+
+from metaopt import estimators, inner, outer
+from metaopt.errors import UserError
+from metaopt.pretrained import load_optimizer as load
+from metaopt.registry import catalogue, choose
+from metaopt.theta import flatten_theta, unflatten_theta
+from metaopt.types import (
+    Estimate,
+    GradientEstimator,
+    Key,
+    LearnedOptimizer,
+    MetaState,
+    PyTree,
+    Task,
+    Theta,
+    UnrolledProblem,
+)
+from metaopt.unroll import unroll
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Estimate",
+    "GradientEstimator",
+    "Key",
+    "LearnedOptimizer",
+    "MetaState",
+    "PyTree",
+    "Task",
+    "Theta",
+    "UnrolledProblem",
+    "UserError",
+    "catalogue",
+    "choose",
+    "estimators",
+    "flatten_theta",
+    "inner",
+    "load",
+    "outer",
+    "unflatten_theta",
+    "unroll",
+]

@@ -1,0 +1,176 @@
+"""From a configuration to the pure pieces that run it."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from metaopt import inner
+from metaopt.config import Component, Config, EstimatorConfig, OuterConfig, parse_args
+from metaopt.errors import UserError
+from metaopt.estimators import ESTIMATORS
+from metaopt.horizons import Horizon, growing, log_uniform
+from metaopt.registry import Kind, catalogue, choose
+from metaopt.types import GradientEstimator, LearnedOptimizer, Task, UnrolledProblem
+
+OUTER_OPTIMIZERS = {
+    "adam": optax.adam,
+    "adamw": optax.adamw,
+    "rmsprop": optax.rmsprop,
+    "sgd": optax.sgd,
+}
+
+
+class Experiment(NamedTuple):
+    """The pieces of a run.
+
+    Attributes:
+      problem: what is unrolled.
+      estimator: the meta-gradient's estimator.
+      tx: the outer optimizer.
+      training: the task and the learned optimizer, where the problem is inner training.
+    """
+
+    problem: UnrolledProblem
+    estimator: GradientEstimator
+    tx: optax.GradientTransformation
+    training: tuple[Task, LearnedOptimizer] | None
+
+
+def build(config: Config, mesh: Mesh | None = None) -> Experiment:
+    """Makes the pieces, and finds every fault of the configuration before anything runs.
+
+    Args:
+      config: the run.
+      mesh: devices for the particles; see `metaopt.sharding`.
+
+    Raises:
+      UserError: naming the value at fault and the valid ones.
+
+    Example:
+      >>> build(Config()).training is not None
+      True
+    """
+    for name in ("outer_steps", "checkpoint_every", "keep_checkpoints", "log_every"):
+        _at_least(1, name, getattr(config, name))
+    _at_least(0, "evaluation.seeds", config.evaluation.seeds)
+    if config.evaluation.num_steps is not None:
+        _at_least(1, "evaluation.num_steps", config.evaluation.num_steps)
+    if config.problem.name == "training":
+        task = make("task", config.task)
+        optimizer = make("learned optimizer", config.optimizer)
+        problem, training = inner.training(task, optimizer), (task, optimizer)
+    else:
+        problem, training = make("problem", config.problem), None
+    if config.test_every is not None:
+        _at_least(1, "test_every", config.test_every)
+        if problem.test_loss is None:
+            raise UserError("test_every is set, but the problem has no test loss: leave it out.")
+    return Experiment(problem, _estimator(config, problem, mesh), _outer(config.outer), training)
+
+
+def make(kind: Kind, component: Component) -> Any:
+    """What a `Component` names, from the catalogue of its kind.
+
+    Raises:
+      UserError: for an unknown name or argument, or a value that its factory refuses.
+    """
+    options = catalogue(kind)
+    if kind == "problem":
+        options = options | {"training": inner.training}  # so that the error lists it
+    factory = choose(kind, component.name, options)
+    return _call(factory, f"{kind} {component.name!r}", parse_args(component.args))
+
+
+def _estimator(config: Config, problem: UnrolledProblem, mesh: Mesh | None) -> GradientEstimator:
+    chosen = config.estimator
+    factory: Callable[..., Any] = choose("estimator", chosen.name, ESTIMATORS)
+    taken = inspect.signature(factory).parameters
+    default = vars(EstimatorConfig())
+    # What an estimator does not know is an error, unless nobody asked for it.
+    arguments = {
+        name: value
+        for name, value in vars(chosen).items()
+        if (name in taken or value != default[name]) and value is not None
+    }
+    for name in ("name", "shortest_horizon", "growth_steps", "final_sigma", "sigma_steps"):
+        arguments.pop(name, None)
+    arguments |= {"horizon": _horizon(chosen), "mesh": mesh}
+    if chosen.final_sigma is not None:
+        arguments["sigma"] = _sigma(chosen, chosen.final_sigma)
+    return _call(factory, f"estimator {chosen.name!r}", arguments, problem)
+
+
+def _horizon(config: EstimatorConfig) -> int | Horizon:
+    if config.shortest_horizon is None:
+        return config.horizon
+    try:
+        if config.growth_steps is None:
+            return log_uniform(config.shortest_horizon, config.horizon)
+        return growing(config.shortest_horizon, config.horizon, updates=config.growth_steps)
+    except ValueError as error:
+        raise UserError(f"estimator.shortest_horizon: {error}") from error
+
+
+def _sigma(config: EstimatorConfig, final: float) -> optax.Schedule:
+    steps = config.sigma_steps or 0
+    _at_least(1, "estimator.sigma_steps", steps)
+    for name, value in (("sigma", config.sigma), ("final_sigma", final)):
+        if not value > 0:
+            raise UserError(f"estimator.{name} must be above 0, got {value}.")
+    fraction = lambda step: jnp.minimum(step / steps, 1.0)
+    return lambda step: config.sigma * (final / config.sigma) ** fraction(step)
+
+
+def _outer(config: OuterConfig) -> optax.GradientTransformation:
+    optimizer = choose("outer optimizer", config.optimizer, OUTER_OPTIMIZERS)
+    _at_least(0, "outer.warmup_steps", config.warmup_steps)
+    if not config.learning_rate > 0:
+        raise UserError(f"outer.learning_rate must be above 0, got {config.learning_rate}.")
+    if config.clip_norm is not None and not config.clip_norm > 0:
+        raise UserError(f"outer.clip_norm must be above 0 or None, got {config.clip_norm}.")
+    peak, warmup = config.learning_rate, config.warmup_steps
+    if config.decay_steps is None:
+        after = optax.constant_schedule(peak)
+    elif config.decay_steps > warmup:
+        after = optax.cosine_decay_schedule(peak, config.decay_steps - warmup, alpha=0.01)
+    else:
+        raise UserError(
+            f"outer.decay_steps must be above warmup_steps={warmup}, got {config.decay_steps}."
+        )
+    schedule = optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+    clip = (
+        optax.identity()
+        if config.clip_norm is None
+        else optax.clip_by_global_norm(config.clip_norm)
+    )
+    if config.drop_step is None:
+        return optax.chain(clip, optimizer(schedule))
+    drop_step = config.drop_step
+    _at_least(1, "outer.drop_step", drop_step)
+    dropped = lambda step: schedule(step) * jnp.where(step < drop_step, 1.0, 0.1)
+    return optax.chain(clip, optimizer(dropped))
+
+
+def _call(factory: Callable[..., Any], what: str, arguments: dict[str, Any], *positional) -> Any:
+    parameters = inspect.signature(factory).parameters.values()
+    named = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+    if unknown := sorted(set(arguments) - set(named)):
+        raise UserError(
+            f"{what} takes no argument {unknown[0]!r}; it takes {', '.join(named) or 'none'}."
+        )
+    required = [name for name, p in named.items() if p.default is p.empty]
+    if missing := [name for name in required if name not in arguments]:
+        raise UserError(f"{what} needs a value for {', '.join(missing)}.")
+    try:
+        return factory(*positional, **arguments)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{what}: {error}") from error
+
+
+def _at_least(least: int, name: str, value: int) -> None:
+    if value < least:
+        raise UserError(f"{name} must be at least {least}, got {value}.")

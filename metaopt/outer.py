@@ -1,0 +1,123 @@
+"""The outer loop's one step: estimate the meta-gradient, update theta. Pure."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metaopt.types import GradientEstimator, Key, MetaState, PyTree, Theta
+
+Metrics = dict[str, jax.Array]
+
+
+def init(
+    estimator: GradientEstimator,
+    tx: optax.GradientTransformation,
+    theta: Theta,
+    data: PyTree,
+    key: Key,
+) -> MetaState:
+    """The state of a run before its first outer step.
+
+    Args:
+      estimator: the meta-gradient's estimator.
+      tx: the outer optimizer, any optax transformation.
+      theta: where to start.
+      data: the problem's data.
+      key: the run's key; everything random in the run follows from it.
+    """
+    init_key, run_key = jax.random.split(key)
+    return MetaState(
+        step=jnp.int32(0),
+        theta=theta,
+        opt_state=tx.init(theta),
+        estimator=estimator.init(theta, data, init_key),
+        key=run_key,
+    )
+
+
+def make_step(
+    estimator: GradientEstimator, tx: optax.GradientTransformation
+) -> Callable[[MetaState, PyTree], tuple[MetaState, Metrics]]:
+    """The pure outer step, ``(MetaState, data) -> (MetaState, metrics)``; jit it with donation.
+
+    ``metrics`` is a flat dict of scalars: the estimator's own, ``loss`` (the meta-loss),
+    ``grad_norm`` (global norm of the estimate, before the outer optimizer's clipping) and
+    ``skipped`` (1 where the estimate was not finite: theta and the outer optimizer are then left as
+    they were, while the particles go on or start anew).
+
+    Example:
+      >>> from metaopt.estimators import nres
+      >>> from tasks import PROBLEMS
+      >>> problem = PROBLEMS["linear_recursion"]()
+      >>> estimator = nres(problem, particles=4, horizon=6, window=2, sigma=0.1)
+      >>> tx = optax.sgd(1e-2)
+      >>> theta = problem.init_theta(jax.random.key(0))
+      >>> state = init(estimator, tx, theta, (), jax.random.key(1))
+      >>> state, metrics = jax.jit(make_step(estimator, tx))(state, ())
+      >>> int(state.step), {"grad_norm", "loss", "skipped"} <= set(metrics)
+      (1, True)
+    """
+    tx = optax.with_extra_args_support(tx)
+
+    def step(state: MetaState, data: PyTree) -> tuple[MetaState, Metrics]:
+        key = jax.random.fold_in(state.key, state.step)
+        estimate, estimator_state = estimator.estimate(state.theta, state.estimator, data, key)
+        grad_norm = optax.tree.norm(estimate.grad)
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes counters and floats
+            updates, opt_state = tx.update(
+                estimate.grad, state.opt_state, state.theta, value=estimate.loss
+            )
+        theta = optax.apply_updates(state.theta, updates)
+        finite = jnp.isfinite(grad_norm)
+        theta, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old),
+            (theta, opt_state),
+            (state.theta, state.opt_state),
+        )
+        metrics = estimate.metrics | {
+            "loss": estimate.loss,
+            "grad_norm": grad_norm,
+            "skipped": (~finite).astype(jnp.int32),
+        }
+        return MetaState(state.step + 1, theta, opt_state, estimator_state, state.key), metrics
+
+    return step
+
+
+def make_steps(
+    estimator: GradientEstimator, tx: optax.GradientTransformation, *, at_most: int
+) -> Callable[[MetaState, PyTree, jax.Array], tuple[MetaState, Metrics]]:
+    """Several outer steps in one dispatch: ``(MetaState, data, count) -> (MetaState, metrics)``.
+
+    ``count`` is a traced int32 scalar up to ``at_most``, so that one compiled program serves every
+    count and the outcome does not depend on how many steps go into a dispatch. Each of ``metrics``
+    is ``[at_most]``, of which the first ``count`` are meant.
+
+    Example:
+      >>> from metaopt.estimators import nres
+      >>> from tasks import PROBLEMS
+      >>> problem = PROBLEMS["linear_recursion"]()
+      >>> estimator = nres(problem, particles=4, horizon=6, window=2, sigma=0.1)
+      >>> tx = optax.sgd(1e-2)
+      >>> theta = problem.init_theta(jax.random.key(0))
+      >>> state = init(estimator, tx, theta, (), jax.random.key(1))
+      >>> state, metrics = jax.jit(make_steps(estimator, tx, at_most=8))(state, (), 3)
+      >>> int(state.step), metrics["loss"].shape
+      (3, (8,))
+    """
+    step = make_step(estimator, tx)
+
+    def steps(state: MetaState, data: PyTree, count: jax.Array) -> tuple[MetaState, Metrics]:
+        shapes = jax.eval_shape(step, state, data)[1]
+        rows = jax.tree.map(lambda shape: jnp.zeros((at_most, *shape.shape), shape.dtype), shapes)
+
+        def body(i, carry):
+            state, rows = carry
+            state, row = step(state, data)
+            return state, jax.tree.map(lambda all_rows, one: all_rows.at[i].set(one), rows, row)
+
+        return jax.lax.fori_loop(0, count, body, (state, rows))
+
+    return steps

@@ -1,0 +1,78 @@
+"""Particles over devices: one mesh axis, one all-reduce of sums an outer step."""
+
+from collections.abc import Callable
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from metaopt.errors import UserError
+from metaopt.types import MetaState, PyTree
+
+AXIS = "particles"
+
+
+def particle_mesh(devices: int) -> Mesh:
+    """A mesh of the first ``devices`` devices along the axis ``"particles"``.
+
+    Raises:
+      UserError: where there are fewer devices.
+
+    Example:
+      >>> particle_mesh(1).shape["particles"]
+      1
+    """
+    if not 1 <= devices <= jax.device_count():
+        raise UserError(f"devices must be 1 to {jax.device_count()}, got {devices}.")
+    available = jax.devices()[:devices]
+    return jax.make_mesh((devices,), (AXIS,), axis_types=(AxisType.Auto,), devices=available)
+
+
+def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Puts a tree whole on every device of the mesh."""
+    return jax.device_put(tree, NamedSharding(mesh, P()))
+
+
+def state_shardings(state: MetaState, mesh: Mesh) -> MetaState:
+    """Where each leaf of a run's state lives: particles spread, everything else on every device.
+
+    Args:
+      state: a `MetaState`, or its shapes.
+      mesh: the mesh.
+    """
+    whole, spread = NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))
+    everywhere = jax.tree.map(lambda leaf: whole, state)
+    return everywhere._replace(estimator=jax.tree.map(lambda leaf: spread, state.estimator))
+
+
+def over_particles(local: Callable[..., tuple[PyTree, PyTree]], mesh: Mesh | None) -> Callable:
+    """Runs a function of some particles on every device's share of them.
+
+    Args:
+      local: ``(replicated, particles) -> (sums, particles)``. Every leaf of ``particles`` has them
+        as axis 0; ``sums`` are sums over them.
+      mesh: a mesh with the axis ``"particles"``, whose size divides their number; ``None`` for
+        whatever device the arrays are on.
+
+    Returns:
+      The same function of all particles: the shares' ``sums`` added up, the particles in place.
+    """
+    if mesh is None:
+        return local
+
+    def share(replicated, particles):
+        sums, particles = local(replicated, particles)
+        return jax.lax.psum(sums, AXIS), particles
+
+    # Unchecked, because a problem's state may begin as a constant, the same on every device, and
+    # differ afterwards, which the check refuses as a scan's carry; and because a gradient with
+    # respect to theta taken in here is each particle's own, which the check would sum over devices.
+    specs = (P(), P(AXIS))
+    return jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=specs, check_vma=False)
+
+
+def gather_particles(tree: PyTree, mesh: Mesh | None) -> PyTree:
+    """Inside a share of `over_particles`: the leaves of all particles ``[N, ...]``, in order."""
+    if mesh is None:
+        return tree
+    return jax.lax.all_gather(tree, AXIS, axis=0, tiled=True)
