@@ -1,0 +1,126 @@
+"""Forward mode along random directions: unbiased, online, without smoothing.
+
+Each particle carries the derivative of its state along a random direction v of theta. A window's
+mean loss then has the directional derivative dL, and dL v is unbiased for its gradient, as
+E[v v^T] = I: the ES family's estimate in the limit of sigma to 0, block rule included.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from metaopt.estimators.es import noise, noise_of_window, validate_reuse
+from metaopt.estimators.floats import Floats, floats, require_differentiable, with_floats
+from metaopt.estimators.population import Episode, FirstEpisode, Stagger, Window, online, validate
+from metaopt.estimators.reverse_mode import as_they_are
+from metaopt.horizons import Horizon, as_horizon
+from metaopt.types import GradientEstimator, PyTree, Theta, UnrolledProblem
+from metaopt.unroll import unroll
+
+
+class Tangent(NamedTuple):
+    """What is kept of a particle, beside its episode.
+
+    Attributes:
+      inner: the problem's state.
+      tangent: its float leaves' derivative along the directions so far.
+      noise_sum: like theta, the finished blocks' directions summed; ``()`` where K = T.
+    """
+
+    inner: PyTree
+    tangent: Floats
+    noise_sum: PyTree
+
+
+def forward(
+    problem: UnrolledProblem,
+    *,
+    particles: int,
+    horizon: int | Horizon,
+    window: int,
+    reuse: int | None = None,
+    stagger: Stagger = "balanced",
+    first_episode: FirstEpisode = "short",
+    mesh: Mesh | None = None,
+) -> GradientEstimator:
+    """Forward mode along v ~ N(0, I), drawn anew every ``reuse`` steps (DODGE).
+
+    g = 1/W sum_{t in window} dL_t sum_{c <= n(t)} v_c, where dL_t is the derivative of L_t along
+    all directions v_c of the blocks c so far, n(t) = ceil(t/K) (Silver et al. 2022, "Learning by
+    directional gradient descent"; Li et al. 2023, arXiv 2304.12180, use it as the unsmoothed
+    counterpart of NRES). The initial state counts as part of the first block.
+
+    Args:
+      problem: what is unrolled; differentiable.
+      particles: N, the number of directions at a time.
+      horizon: T, inner steps an episode, or a distribution of them (`metaopt.horizons`).
+      window: W, inner steps between two updates of theta; divides the (longest) horizon.
+      reuse: K, inner steps for which a direction is kept: a multiple of ``window`` up to
+        ``horizon``; ``None`` keeps it for the whole episode.
+      stagger: see `metaopt.estimators.gpes`.
+      first_episode: likewise.
+      mesh: likewise.
+
+    Returns:
+      A `GradientEstimator` on a `metaopt.estimators.population.Population` of `Tangent`.
+
+    Raises:
+      ValueError: for a problem that is not differentiable, or a value out of its range, naming it
+        and the valid ones.
+
+    Example:
+      >>> from tasks import PROBLEMS
+      >>> problem = PROBLEMS["linear_recursion"]()
+      >>> estimator = forward(problem, particles=8, horizon=8, window=2, reuse=4)
+      >>> theta = problem.init_theta(jax.random.key(0))
+      >>> state = estimator.init(theta, (), jax.random.key(1))
+      >>> estimate, state = estimator.estimate(theta, state, (), jax.random.key(2))
+      >>> int(estimate.metrics["unroll_steps"])
+      16
+    """
+    require_differentiable(problem, "forward")
+    horizon = as_horizon(horizon)
+    validate(particles, horizon, window, stagger, first_episode, mesh)
+    reuse = validate_reuse(reuse, window, horizon.longest)
+    unit = jnp.float32(1)
+
+    def start(theta: Theta, data: PyTree, episode: Episode) -> Tangent:
+        def begin(theta):
+            inner = problem.init(theta, data, episode.horizon, jax.random.fold_in(episode.key, 0))
+            return floats(inner), inner
+
+        v = noise(theta, episode, unit, jnp.int32(0))
+        _, tangent, inner = jax.jvp(begin, (theta,), (v,), has_aux=True)
+        return Tangent(inner, tangent, () if reuse is None else optax.tree.zeros_like(theta))
+
+    def advance(theta: Theta, data: PyTree, episode: Episode, carry: Tangent) -> Window:
+        def run(theta, leaves):
+            inner = with_floats(carry.inner, leaves)
+            inner, losses = unroll(problem, theta, inner, data, window)
+            return (floats(inner), losses.mean()), (inner, losses)
+
+        v, total, noise_sum = noise_of_window(
+            theta, episode, unit, carry.noise_sum, reuse=reuse, window=window
+        )
+        _, (tangent, slope), (inner, losses) = jax.jvp(
+            run, (theta, floats(carry.inner)), (v, carry.tangent), has_aux=True
+        )
+        direction = jax.tree.map(lambda leaf: slope.astype(leaf.dtype) * leaf, total)
+        return Window(Tangent(inner, tangent, noise_sum), direction, losses[None])
+
+    return online(
+        problem,
+        particles=particles,
+        horizon=horizon,
+        window=window,
+        stagger=stagger,
+        first_episode=first_episode,
+        mesh=mesh,
+        start=start,
+        advance=advance,
+        weigh=as_they_are,
+        cost=window,
+    )
