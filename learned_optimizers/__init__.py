@@ -1,0 +1,45 @@
+"""Learned optimizers. To add one: write a factory of a `metaopt.LearnedOptimizer`, name it here."""
+
+from collections.abc import Callable, Mapping
+
+import jax
+
+from learned_optimizers.hyperparameters import adam, sgd, sgdm
+from learned_optimizers.mlp import mlp
+from metaopt import LearnedOptimizer, Theta, choose, unflatten_theta
+
+LEARNED_OPTIMIZERS: dict[str, Callable[..., LearnedOptimizer]] = {
+    "adam": adam,
+    "mlp": mlp,
+    "sgd": sgd,
+    "sgdm": sgdm,
+}
+
+
+def import_theta(name: str, flat: Mapping[str, jax.Array], **arguments) -> Theta:
+    """Converts theta from the paths of public checkpoints to ours.
+
+    Args:
+      name: the optimizer's, as in `LEARNED_OPTIMIZERS`; ``learnable_`` in front is allowed, as
+        other libraries have it.
+      flat: ``{original path: array}``.
+      **arguments: the optimizer's, where they are not its defaults.
+
+    Returns:
+      Theta, as the optimizer's ``init`` makes it, with these values.
+
+    Raises:
+      ValueError: for an unknown optimizer, or naming every missing, extra or misshapen entry.
+
+    Example:
+      >>> import numpy as np
+      >>> import_theta("learnable_sgd", {"log_lr": np.float32(-3.0)})
+      {'log_lr': Array(-3., dtype=float32)}
+    """
+    name = name.removeprefix("learnable_")
+    optimizer = choose("learned optimizer", name, LEARNED_OPTIMIZERS)(**arguments)
+    ours = {optimizer.public_paths.get(path, path): array for path, array in flat.items()}
+    return unflatten_theta(ours, jax.eval_shape(optimizer.init, jax.random.key(0)))
+
+
+__all__ = ["LEARNED_OPTIMIZERS", "adam", "import_theta", "mlp", "sgd", "sgdm"]

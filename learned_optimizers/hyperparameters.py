@@ -1,0 +1,115 @@
+"""Classical optimizers whose hyper-parameters are meta-learned, in logarithms.
+
+The rule is optax's own; theta holds the numbers it is called with. They are the simplest learned
+optimizers there are: a check on the whole meta-training, and the tuned baseline's equal.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metaopt import LearnedOptimizer
+
+
+def sgd(*, learning_rate: float = 0.01) -> LearnedOptimizer:
+    """Gradient descent; theta is ``log_lr``.
+
+    Args:
+      learning_rate: where theta starts.
+
+    Example:
+      >>> sgd(learning_rate=1.0).init(jax.random.key(0))
+      {'log_lr': Array(0., dtype=float32)}
+    """
+    init = _logs(log_lr=("learning_rate", learning_rate))
+
+    def optimizer(theta, num_steps=None):
+        return optax.with_extra_args_support(optax.sgd(jnp.exp(theta["log_lr"])))
+
+    return LearnedOptimizer(init, optimizer, {"log_lr": "log_lr"})
+
+
+def sgdm(*, learning_rate: float = 0.01, momentum: float = 0.9) -> LearnedOptimizer:
+    """Gradient descent with heavy-ball momentum; theta adds ``log_one_minus_momentum``.
+
+    Args:
+      learning_rate: where theta starts.
+      momentum: likewise.
+    """
+    init = _logs(
+        log_lr=("learning_rate", learning_rate),
+        log_one_minus_momentum=("1 - momentum", 1 - momentum),
+    )
+
+    def optimizer(theta, num_steps=None):
+        momentum = 1 - jnp.exp(theta["log_one_minus_momentum"])
+        tx = optax.sgd(jnp.exp(theta["log_lr"]), momentum=momentum)
+        return optax.with_extra_args_support(tx)
+
+    paths = {"log_lr": "log_lr", "one_minus_momentum": "log_one_minus_momentum"}
+    return LearnedOptimizer(init, optimizer, paths)
+
+
+def adam(
+    *,
+    learning_rate: float = 1e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    eps_root: bool = True,
+) -> LearnedOptimizer:
+    """Adam; theta is ``log_lr``, ``log_one_minus_beta1``, ``..._beta2`` and ``log_epsilon``.
+
+    Args:
+      learning_rate: where theta starts.
+      beta1: likewise, the first moment's decay.
+      beta2: likewise, the second moment's decay.
+      epsilon: likewise, the term added to the root.
+      eps_root: whether epsilon is added under the root as well, which keeps the update
+        differentiable where the second moment is 0.
+    """
+    init = _logs(
+        log_lr=("learning_rate", learning_rate),
+        log_one_minus_beta1=("1 - beta1", 1 - beta1),
+        log_one_minus_beta2=("1 - beta2", 1 - beta2),
+        log_epsilon=("epsilon", epsilon),
+    )
+
+    def optimizer(theta, num_steps=None):
+        eps = jnp.exp(theta["log_epsilon"])
+        tx = optax.adam(
+            jnp.exp(theta["log_lr"]),
+            b1=1 - jnp.exp(theta["log_one_minus_beta1"]),
+            b2=1 - jnp.exp(theta["log_one_minus_beta2"]),
+            eps=eps,
+            eps_root=eps if eps_root else 0.0,
+        )
+        return _standard_promotion(tx)
+
+    paths = {
+        "log_lr": "log_lr",
+        "one_minus_beta1": "log_one_minus_beta1",
+        "one_minus_beta2": "log_one_minus_beta2",
+        "log_epsilon": "log_epsilon",
+    }
+    return LearnedOptimizer(init, optimizer, paths)
+
+
+def _logs(**values: tuple[str, float]):
+    for name, value in values.values():
+        if not 0 < value < float("inf"):
+            raise ValueError(f"{name} must be a finite number above 0, got {value!r}.")
+    return lambda key: {leaf: jnp.log(jnp.float32(v)) for leaf, (_, v) in values.items()}
+
+
+def _standard_promotion(
+    tx: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+    """Lets optax mix counters and floats where the caller has JAX's dtype promotion strict."""
+
+    def update(updates, state, params=None, **extra_args):
+        del extra_args
+        with jax.numpy_dtype_promotion("standard"):
+            return tx.update(updates, state, params)
+
+    return optax.GradientTransformationExtraArgs(tx.init, update)

@@ -1,0 +1,73 @@
+"""Small classifiers trained on data sets that fit the device."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from metaopt import Task
+from tasks import datasets
+
+ACTIVATIONS = {"gelu": nn.gelu, "relu": nn.relu, "tanh": nn.tanh}
+
+
+class MLP(nn.Module):
+    """Dense layers, an activation between them: ``[batch, inputs] -> [batch, widths[-1]]``."""
+
+    widths: tuple[int, ...]
+    activation: Callable[[jax.Array], jax.Array]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for i, width in enumerate(self.widths):
+            x = nn.Dense(width)(x if i == 0 else self.activation(x))
+        return x
+
+
+def digits_mlp(
+    *, hidden: tuple[int, ...] = (32,), batch_size: int = 64, activation: str = "relu"
+) -> Task:
+    """An MLP on the 8x8 digits, 64 -> hidden -> 10, softmax cross-entropy in nats.
+
+    Pixels are divided by 16. Batches are drawn with replacement. Splits: `tasks.datasets.digits`.
+
+    Args:
+      hidden: widths of the hidden layers.
+      batch_size: images a batch.
+      activation: ``"relu"``, ``"gelu"`` or ``"tanh"``.
+
+    Raises:
+      ValueError: for a value out of its range.
+
+    Example:
+      >>> task = digits_mlp(hidden=(8,))
+      >>> params = task.init((), jax.random.key(0))
+      >>> sum(leaf.size for leaf in jax.tree.leaves(params))
+      610
+    """
+    hidden = tuple(hidden)
+    if not all(isinstance(width, int) and width > 0 for width in hidden):
+        raise ValueError(f"hidden must hold positive integers, got {hidden!r}.")
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size must be an integer of at least 1, got {batch_size!r}.")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, got {activation!r}.")
+    model = MLP((*hidden, 10), ACTIVATIONS[activation])
+
+    def init(config, key):
+        return model.init(key, jnp.zeros((1, 64)))["params"]
+
+    def batch(data, config, split, key):
+        rows = data[split]
+        if key is None:
+            return rows
+        index = jax.random.randint(key, (batch_size,), 0, len(rows["label"]))
+        return jax.tree.map(lambda column: column[index], rows)
+
+    def loss(config, params, batch, key):
+        logits = model.apply({"params": params}, batch["image"].astype(jnp.float32) / 16)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
+
+    return Task(data=datasets.digits, init=init, batch=batch, loss=loss)
