@@ -1,0 +1,302 @@
+"""The command line. Only what a subcommand needs is imported, so that help and errors are quick."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from metaopt.config import Config
+from metaopt.errors import UserError
+
+Recipe = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
+
+SHORT = {f"--{name}": f"--{name}.name" for name in ("problem", "task", "optimizer", "estimator")}
+"""``--task digits_mlp`` for ``--task.name digits_mlp``."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """Meta-train an optimizer, or go on with a run; then compare it with tuned Adam.
+
+    --task, --optimizer, --estimator and --problem stand for --task.name and so on.
+    """
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    recipe: Recipe = "digits_mlp"
+    """Where the configuration starts; `metaopt list` shows the recipes."""
+    out: Path | None = None
+    """The run's directory; runs/RECIPE if not given. An existing run is gone on with."""
+    devices: int | None = None
+    """Devices that share the particles; all that divide them if not given (on a CPU, its cores)."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Compare the optimizer of a run with tuned Adam, and write the report anew."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """The run's directory."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Run several recipes and seeds, and draw how their losses went."""
+
+    recipes: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
+    """What to run; `metaopt list` shows the recipes."""
+    seeds: int = 1
+    """Runs of each recipe, with the seeds 0, 1, ..."""
+    outer_steps: int | None = None
+    """Updates of theta; the recipe's own if not given."""
+    out: Path = Path("runs/compare")
+    """Where the runs, the table and the picture go. Runs that are there are gone on with."""
+    devices: int | None = None
+    """As for train."""
+
+
+@dataclass(frozen=True)
+class Diagnose:
+    """Measure variance and bias of the meta-gradient's estimators, for a recipe or a run."""
+
+    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE|RUN")] = "digits_mlp"
+    """A recipe, at the theta where it starts; or a run's directory, at the theta that it saved."""
+    estimators: tuple[str, ...] = ("pes", "gpes", "nres", "full_es", "truncated_es")
+    """Which; `metaopt list` shows them."""
+    reuse: tuple[int, ...] = ()
+    """K of gpes: multiples of the window; some that divide the horizon if not given."""
+    budget: int = 20_000
+    """Unroll steps for each estimator; the reference takes four times as many."""
+    out: Path | None = None
+    """Folder for diagnose.json and variance.png; runs/diagnose-NAME if not given."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+
+@dataclass(frozen=True)
+class List:
+    """Show the recipes, tasks, problems, learned optimizers and estimators there are."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command line, ``sys.argv`` where none is given, and returns its exit code.
+
+    0 done; 2 a fault in what was asked for, said in one line; 128 + n stopped by signal n.
+    """
+    argv = [SHORT.get(word, word) for word in (sys.argv[1:] if argv is None else argv)]
+    try:
+        match _parse(argv):
+            case Train() as command:
+                return _train(command)
+            case Evaluate() as command:
+                return _evaluate(command)
+            case Compare() as command:
+                return _compare(command)
+            case Diagnose() as command:
+                return _diagnose(command)
+            case _:
+                return _list()
+    except UserError as error:
+        print(f"metaopt: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("metaopt: interrupted.", file=sys.stderr)
+        return 130
+
+
+def _parse(argv: list[str]):
+    from metaopt.recipes import RECIPES
+    from metaopt.registry import choose
+
+    def parse(recipe: Config):
+        commands = tyro.extras.subcommand_type_from_defaults(
+            {
+                "train": Train(recipe),
+                "evaluate": Evaluate(tyro.MISSING),
+                "compare": Compare(tyro.MISSING),
+                "diagnose": Diagnose(),
+                "list": List(),
+            }
+        )
+        return tyro.cli(commands, args=argv, prog="metaopt", description=__doc__)
+
+    command = parse(Config())
+    if isinstance(command, Train):  # now that the recipe is known, once more from its values
+        recipe = choose("recipe", command.recipe, RECIPES)
+        # `lorenz --estimator pes` starts from lorenz_pes, where there is such a recipe.
+        own = RECIPES.get(f"{command.recipe}_{command.config.estimator.name}", recipe)
+        command = parse(own)
+    return command
+
+
+def _train(command: Train) -> int:
+    _prepare_jax(command.devices)
+    import jax
+    from rich.console import Console
+
+    from metaopt.interrupt import stop_on_signals
+    from metaopt.progress import show_progress
+    from metaopt.report import report_run
+    from metaopt.sharding import particle_mesh
+    from metaopt.train import train
+
+    console = Console(quiet=command.quiet)
+    config, out = command.config, command.out or Path("runs") / command.recipe
+    devices = command.devices or _share(config.estimator.particles, jax.device_count())
+    going_on = (out / "checkpoints").is_dir()
+    console.print(
+        f"{'Going on with' if going_on else 'Starting'} {out}: {_summary(config)}, on {devices} "
+        f"{jax.devices()[0].platform} device{'s' * (devices > 1)}; compiling takes a moment.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    with stop_on_signals() as stop:
+        with show_progress(console) as on_progress:
+            result = train(
+                config,
+                out,
+                mesh=particle_mesh(devices),
+                on_progress=on_progress,
+                should_stop=stop,
+            )
+        if not result.finished:
+            console.print(
+                f"Stopped after outer step {int(result.state.step)} of {config.outer_steps}; "
+                f"saved in {out}. The same command goes on from there.",
+                highlight=False,
+                soft_wrap=True,
+            )
+            return 128 + (stop.signal or 0)
+    report_run(out, console)
+    return 0
+
+
+def _summary(config: Config) -> str:
+    chosen, problem = config.estimator, config.problem.name
+    what = f"{config.optimizer.name} on {config.task.name}" if problem == "training" else problem
+    return (
+        f"{what} by {chosen.name}, {chosen.particles} antithetic pairs, window {chosen.window} of "
+        f"{chosen.horizon} inner steps"
+    )
+
+
+def _evaluate(command: Evaluate) -> int:
+    _prepare_jax()
+    from rich.console import Console
+
+    from metaopt.report import report_run
+
+    report_run(command.run, Console(quiet=command.quiet), anew=True)
+    return 0
+
+
+def _compare(command: Compare) -> int:
+    _prepare_jax(command.devices)
+    import jax
+    from rich.console import Console
+
+    from metaopt import compare, figures
+    from metaopt.interrupt import stop_on_signals
+    from metaopt.progress import show_progress
+    from metaopt.recipes import RECIPES
+    from metaopt.registry import choose
+    from metaopt.rundir import write_atomically
+    from metaopt.sharding import particle_mesh
+    from metaopt.train import train
+
+    if not command.recipes or command.seeds < 1:
+        raise UserError("compare needs at least one recipe and one seed.")
+    console = Console()
+    recipes = {name: choose("recipe", name, RECIPES) for name in command.recipes}
+    folders: dict[str, list[Path]] = {name: [] for name in recipes}
+    with stop_on_signals() as stop:
+        for place, config in compare.runs(recipes, command.seeds, command.outer_steps):
+            devices = command.devices or _share(config.estimator.particles, jax.device_count())
+            console.print(f"{place}:", highlight=False)
+            with show_progress(console) as on_progress:
+                result = train(
+                    config,
+                    command.out / place,
+                    mesh=particle_mesh(devices),
+                    on_progress=on_progress,
+                    should_stop=stop,
+                )
+            if not result.finished:
+                console.print(f"Stopped; the same command goes on in {command.out}.")
+                return 128 + (stop.signal or 0)
+            folders[place.partition("/")[0]].append(command.out / place)
+    courses = [compare.course(name, recipes[name], runs) for name, runs in folders.items()]
+    console.print(compare.table(courses))
+    write_atomically(command.out / "compare.json", compare.to_json(courses))
+    write_atomically(command.out / "compare.png", figures.to_png(figures.courses(courses)))
+    console.print(f"Picture: {command.out / 'compare.png'}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _diagnose(command: Diagnose) -> int:
+    _prepare_jax()
+    from rich.console import Console
+
+    from metaopt.diagnose_report import report_diagnosis
+
+    report_diagnosis(
+        command.target,
+        Console(quiet=command.quiet),
+        estimators=command.estimators,
+        reuses=command.reuse,
+        budget=command.budget,
+        out=command.out,
+    )
+    return 0
+
+
+def _list() -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from metaopt.estimators import ESTIMATORS
+    from metaopt.recipes import RECIPES
+    from metaopt.registry import catalogue
+
+    table = Table("kind", "name", "what it is")
+    kinds: dict[str, dict[str, Any]] = {
+        "recipe": dict.fromkeys(RECIPES),
+        "task": catalogue("task"),
+        "problem": catalogue("problem"),
+        "learned optimizer": catalogue("learned optimizer"),
+        "estimator": ESTIMATORS,
+    }
+    for kind, entries in kinds.items():
+        for i, (name, factory) in enumerate(sorted(entries.items())):
+            summary = (factory.__doc__ or "").partition("\n")[0] if factory else ""
+            table.add_row(kind if i == 0 else "", name, summary)
+        table.add_section()
+    Console().print(table)
+    return 0
+
+
+def _prepare_jax(devices: int | None = None) -> None:
+    """A device a core on a CPU, and a compilation cache on disk; comes before JAX's first use."""
+    import jax
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    jax.config.update("jax_num_cpu_devices", devices or min(cores or 1, 8))
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(cache / "metaopt" / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def _share(particles: int, devices: int) -> int:
+    """The most devices, of those there are, that particles can be spread over evenly."""
+    return max(n for n in range(1, devices + 1) if particles % n == 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,171 @@
+"""A diagnosis for people and programs: table, ``diagnose.json`` and ``variance.png``."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from metaopt import figures
+from metaopt.diagnose import REFERENCE, Row, diagnose
+from metaopt.diagnose_setup import Subject, candidates, find
+from metaopt.errors import UserError
+from metaopt.moments import Moments
+from metaopt.rundir import write_atomically
+from metaopt.sharding import particle_mesh, replicate
+
+KEY_OF_DIAGNOSIS = 0x64696167
+"""A diagnosis draws from a stream of its own: no particle of the run's is among the measured."""
+CLEAR = 3.0
+"""Biases of more than so many times what chance makes are set in bold."""
+
+
+def report_diagnosis(
+    target: str,
+    console: Console,
+    *,
+    estimators: Sequence[str],
+    reuses: Sequence[int] = (),
+    budget: int,
+    out: Path | None = None,
+) -> list[Row]:
+    """Diagnoses a recipe or a run on all devices, prints the table and writes the files.
+
+    Args:
+      target: as in `metaopt.diagnose_setup.find`.
+      console: where progress and table go.
+      estimators, reuses: as in `metaopt.diagnose_setup.candidates`.
+      budget: unroll steps for each estimator; the reference has 4 times as many.
+      out: the folder for the files; ``runs/diagnose-NAME`` if not given.
+
+    Raises:
+      UserError: naming the value at fault; nothing has run then.
+    """
+    if budget < 1:
+        raise UserError(f"budget must be at least 1 unroll step, got {budget}.")
+    if not estimators:
+        raise UserError("name at least one estimator.")
+    subject, mesh = find(target), particle_mesh(jax.device_count())
+    chosen = candidates(subject.config, subject.problem, estimators, reuses)
+    (full,) = candidates(subject.config, subject.problem, ["full_es"])
+    out = out or Path("runs") / f"diagnose-{subject.name}"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{out} cannot be written ({error.strerror}): choose another --out."
+        ) from error
+    key = jax.random.fold_in(jax.random.key(subject.config.seed), KEY_OF_DIAGNOSIS)
+    theta, data, key = replicate((subject.theta, subject.problem.data(), key), mesh)
+    labels = ["reference", *(candidate.label for candidate in chosen)]
+    console.print(
+        f"Diagnosing {subject.description}: {len(chosen)} estimators and a reference, "
+        f"{budget:,} unroll steps each and {REFERENCE * budget:,} for the reference.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    with _progress(console, labels) as on_progress:
+        rows, reference = diagnose(
+            theta,
+            data,
+            chosen,
+            full,
+            budget=budget,
+            key=key,
+            mesh=mesh,
+            on_progress=on_progress,
+        )
+    write_atomically(out / "diagnose.json", to_json(subject, budget, rows, reference))
+    write_atomically(
+        out / "variance.png", figures.to_png(figures.variance(rows, subject.description))
+    )
+    console.print(_table(rows, reference))
+    for name in ("diagnose.json", "variance.png"):
+        console.print(f"Written: {out / name}", highlight=False, soft_wrap=True)
+    return rows
+
+
+def to_json(subject: Subject, budget: int, rows: Sequence[Row], reference: Moments) -> str:
+    """The diagnosis as JSON: ``of``, ``reference`` and ``rows``; null for what is not finite."""
+    chosen = subject.config.estimator
+    finite = lambda value: None if isinstance(value, float) and not math.isfinite(value) else value
+    values = lambda record: {name: finite(value) for name, value in record._asdict().items()}
+    said: dict[str, Any] = values(reference._replace(mean=np.zeros(0)))
+    del said["mean"]
+    content = {
+        "of": {
+            "subject": subject.description,
+            "parameters": len(reference.mean),
+            "horizon": chosen.horizon,
+            "window": chosen.window,
+            "sigma": chosen.sigma,
+            "seed": subject.config.seed,
+            "budget": budget,
+        },
+        "reference": {"estimator": "full_es", "norm": finite(_norm(reference))} | said,
+        "rows": [values(row) for row in rows],
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _norm(reference: Moments) -> float:
+    return float(np.linalg.norm(reference.mean))
+
+
+def _table(rows: Sequence[Row], reference: Moments) -> Table:
+    error = math.sqrt(reference.variance / max(reference.particles, 1))
+    lost = sum(row.nonfinite for row in rows)
+    caption = (
+        f"tr Cov of one particle in its stationary phases, ± standard error; times its window's "
+        f"unroll steps (equal work), and times W (equal sequential depth). Bias: distance of the "
+        f"mean from the reference, full_es by {reference.particles:,} pairs of its own (norm "
+        f"{_norm(reference):.3g} ± {error:.2g}); by chance alone it would be about as in the "
+        f"column beside it, and is bold where it is {CLEAR:g} times that."
+    ) + (f" {lost:,} particles were not finite and left out." if lost else "")
+    # Narrow enough for 80 columns, where rich would cut the numbers short.
+    table = Table("estimator", caption=caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in ("K", "W", "particles", "tr Cov", "× steps", "× W", "bias", "by chance"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        bias = f"{row.bias:.2g}"
+        table.add_row(
+            row.estimator,
+            "" if row.reuse is None else str(row.reuse),
+            str(row.window),
+            f"{row.particles:,}",
+            f"{row.variance:.2g} ± {row.variance_error:.0e}",
+            f"{row.work:.2g}",
+            f"{row.depth:.2g}",
+            f"[bold]{bias}[/bold]" if row.bias > CLEAR * row.bias_error else bias,
+            f"{row.bias_error:.2g}",
+        )
+    return table
+
+
+@contextmanager
+def _progress(console: Console, labels: Sequence[str]) -> Iterator[Callable[[str, float], None]]:
+    """A bar over all estimators on a terminal, a line an estimator where there is none."""
+    began = time.monotonic()
+    if not console.is_terminal:
+
+        def plain(label: str, done: float) -> None:
+            if done >= 1:
+                console.print(f"{label}  {time.monotonic() - began:.0f} s", highlight=False)
+
+        yield plain
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
+        line = bar.add_task(labels[0], total=len(labels))
+        yield lambda label, done: bar.update(
+            line, description=label, completed=labels.index(label) + done
+        )

@@ -1,0 +1,239 @@
+"""What a run came to: evaluation, table, ``curves.png`` and a self-contained ``report.html``."""
+
+import dataclasses
+import hashlib
+import html
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from metaopt import figures, pretrained
+from metaopt.config import Config, to_json
+from metaopt.evaluate import Comparison, compare, interval
+from metaopt.experiment import make
+from metaopt.rundir import RunDirectory, write_atomically
+
+KEY_OF_EVALUATION = 0x6D657461
+"""Evaluation runs draw from a stream of their own, the same for every run that is evaluated."""
+
+
+def report_run(path: Path, console: Console, *, anew: bool = False) -> Comparison | None:
+    """Evaluates a run's optimizer, prints the table and writes the report.
+
+    Args:
+      path: the run's directory.
+      console: where the table goes.
+      anew: evaluate even where this very theta has been evaluated.
+
+    Returns:
+      The comparison; ``None`` where there is nothing to compare: the problem is no inner training,
+      or the configuration asks for no evaluation.
+
+    Raises:
+      UserError: where the directory holds no run or no trained optimizer.
+    """
+    directory = RunDirectory(Path(path))
+    config = directory.read_config()
+    comparison = None
+    if config.problem.name == "training" and config.evaluation.seeds:
+        comparison = None if anew else _stored(directory, config)
+        if comparison is None:
+            console.print("Comparing with tuned Adam on test data ...")
+            comparison = _evaluate(directory, config)
+            _store(directory, config, comparison)
+        console.print(_table(config, comparison))
+        curves = figures.to_png(figures.curves(comparison, config.optimizer.name))
+        write_atomically(directory.path / "curves.png", curves)
+    write_atomically(directory.path / "report.html", _page(directory, config, comparison))
+    say = lambda text: console.print(text, highlight=False, soft_wrap=True)
+    say(f"Report: {directory.path / 'report.html'}")
+    if config.problem.name == "training":
+        say(f"Trained optimizer: {directory.optimizer}; to use it in an optax loop:")
+        say(f"  {_usage(directory, config)}")
+    return comparison
+
+
+def _evaluate(directory: RunDirectory, config: Config) -> Comparison:
+    task = make("task", config.task)
+    optimizer, theta = pretrained.read(directory.path)
+    return compare(
+        task,
+        optimizer,
+        theta,
+        task.data(),
+        num_steps=config.evaluation.num_steps or config.estimator.horizon,
+        seeds=config.evaluation.seeds,
+        key=jax.random.key(KEY_OF_EVALUATION),
+    )
+
+
+def _identity(directory: RunDirectory, config: Config) -> dict:
+    """What an evaluation depends on."""
+    theta = (directory.optimizer / "theta.safetensors").read_bytes()
+    return {
+        "theta": hashlib.sha256(theta).hexdigest(),
+        "task": dataclasses.asdict(config.task),
+        "horizon": config.estimator.horizon,
+        "evaluation": dataclasses.asdict(config.evaluation),
+    }
+
+
+def _store(directory: RunDirectory, config: Config, comparison: Comparison) -> None:
+    summary: dict[str, Any] = {
+        name: {
+            "mean_loss": interval(losses.mean(axis=1))._asdict(),
+            "final_loss": interval(losses[:, -1])._asdict(),
+        }
+        for name, losses in (("learned", comparison.learned), ("adam", comparison.baseline))
+    }
+    summary |= {"improvement_of_mean_loss": comparison.improvement}
+    # JSON has neither NaN nor infinity: a run that diverged has null where its loss was lost.
+    numbers = {
+        name: np.asarray(np.where(np.isfinite(value), value, None)).tolist()
+        for name, value in comparison._asdict().items()
+    }
+    content = {"of": _identity(directory, config), "summary": summary, "numbers": numbers}
+    write_atomically(directory.path / "evaluation.json", json.dumps(content) + "\n")
+
+
+def _stored(directory: RunDirectory, config: Config) -> Comparison | None:
+    """The evaluation on disk, if it is of this very theta in this very way."""
+    try:
+        content = json.loads((directory.path / "evaluation.json").read_text())
+        if content["of"] != json.loads(json.dumps(_identity(directory, config))):
+            return None
+        arrays = {name: np.array(value, float) for name, value in content["numbers"].items()}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    arrays["sweep"] = np.nan_to_num(arrays["sweep"], nan=np.inf)
+    rate = float(arrays.pop("rate"))
+    return Comparison(rate=rate, **arrays)
+
+
+def _rows(config: Config, comparison: Comparison) -> list[tuple[str, str, str]]:
+    learned, adam = comparison.learned, comparison.baseline
+    rows = [
+        (name, str(interval(losses.mean(axis=1))), str(interval(losses[:, -1])))
+        for name, losses in (
+            (f"Adam, learning rate {comparison.rate:g}", adam),
+            (f"learned: {config.optimizer.name}", learned),
+        )
+    ]
+    percent = lambda ours, theirs: f"{100 * (ours / theirs - 1):+.1f}%"
+    change = (
+        percent(learned.mean(), adam.mean()),
+        percent(learned[:, -1].mean(), adam[:, -1].mean()),
+    )
+    return [*rows, ("learned against Adam", *change)]
+
+
+def _headings(comparison: Comparison) -> tuple[str, str, str]:
+    seeds, steps = comparison.learned.shape
+    return f"test loss, {seeds} seeds ± 95%", f"mean of {steps} steps", "final"
+
+
+def _table(config: Config, comparison: Comparison) -> Table:
+    name, *columns = _headings(comparison)
+    table = Table(name, caption=_caption(comparison))
+    for column in columns:
+        table.add_column(column, justify="right")
+    *rows, last = _rows(config, comparison)
+    for row in rows:
+        table.add_row(*row)
+    table.add_section()
+    table.add_row(*last, style="bold")
+    return table
+
+
+def _caption(comparison: Comparison) -> str:
+    rates = comparison.rates
+    return (
+        f"Adam's rate is the best of {len(rates)} from {rates[0]:g} to {rates[-1]:g} by the mean "
+        "reported here."
+    )
+
+
+def _usage(directory: RunDirectory, config: Config) -> str:
+    steps = config.estimator.horizon
+    return f"tx = metaopt.load({str(directory.path)!r}, num_steps={steps})"
+
+
+def _page(directory: RunDirectory, config: Config, comparison: Comparison | None) -> str:
+    rows = [row for row in directory.read_metrics() if row["loss"] is not None]
+    chosen, last = config.estimator, rows[-1]
+    name = config.optimizer.name
+    facts = (
+        f"{chosen.name.upper()}, {chosen.particles} antithetic pairs, horizon {chosen.horizon}, "
+        f"window {chosen.window}, sigma {chosen.sigma:g}; {last['step']:,} outer steps, "
+        f"{last['unroll_steps']:,} unroll steps, {last['seconds']:.0f} s."
+    )
+    training = figures.meta_training(
+        np.array([row["step"] for row in rows]), np.array([row["loss"] for row in rows])
+    )
+    parts = [f"<p class='lead'>{html.escape(facts)}</p>"]
+    if comparison is not None:
+        less = 100 * comparison.improvement
+        verdict = f"{abs(less):.1f}% {'lower' if less >= 0 else 'higher'}"
+        table = _html_table(_headings(comparison), _rows(config, comparison))
+        parts += [
+            f"<p class='verdict'><b>{verdict}</b> mean test loss than tuned Adam</p>",
+            f"<figure>{figures.to_svg(figures.curves(comparison, name))}</figure>",
+            f"{table}<p class='note'>{html.escape(_caption(comparison))} Both optimizers train "
+            "from the same fresh initialisations on the same batches; the test split and these "
+            "initialisations occur nowhere in meta-training.</p>",
+            f"<figure>{figures.to_svg(figures.sweep(comparison, name))}</figure>",
+        ]
+    parts.append(f"<figure>{figures.to_svg(training)}</figure>")
+    if config.problem.name == "training":
+        parts.append(f"<h2>Use it</h2><pre>{html.escape(_usage(directory, config))}</pre>")
+    parts.append(
+        f"<details><summary>Configuration</summary><pre>{html.escape(to_json(config))}</pre></details>"
+    )
+    subject = config.task.name if config.problem.name == "training" else config.problem.name
+    title = f"{name} on {subject}" if config.problem.name == "training" else subject
+    return PAGE.format(title=html.escape(title), body="\n".join(parts))
+
+
+def _html_table(headings, rows) -> str:
+    cells = lambda row, tag: "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
+    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
+    return f"<table><thead><tr>{cells(headings, 'th')}</tr></thead><tbody>{body}</tbody></table>"
+
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ margin: 0 auto; max-width: 44rem; padding: 2.5rem 1.25rem 4rem; color: #37352f;
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; background: #fff; }}
+h1 {{ font-size: 1.7rem; margin: 0; }}
+h2 {{ font-size: 1.1rem; margin: 2rem 0 .5rem; }}
+.lead, .note {{ color: #6b6a66; }}
+.lead {{ margin-top: .3rem; }}
+.note {{ font-size: .85rem; }}
+.verdict {{ font-size: 1.15rem; margin: 1.5rem 0 .5rem; }}
+.verdict b {{ color: #0b6e99; font-size: 1.7rem; }}
+figure {{ margin: 1.25rem 0; }}
+svg {{ width: 100%; height: auto; }}
+table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
+th, td {{ padding: .45rem .5rem; border-bottom: 1px solid #e5e4e0; text-align: right; }}
+th:first-child, td:first-child {{ text-align: left; }}
+tbody tr:last-child {{ font-weight: 600; }}
+pre {{ background: #f7f6f3; padding: .8rem 1rem; overflow-x: auto; border-radius: 6px;
+  font-size: .85rem; }}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+{body}
+</body>
+</html>
+"""

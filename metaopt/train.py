@@ -1,0 +1,180 @@
+"""The host loop around the pure outer step: dispatch, log, checkpoint, stop, go on."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from metaopt import outer, pretrained
+from metaopt.checkpoint import Checkpoints
+from metaopt.config import Config
+from metaopt.experiment import Experiment, build
+from metaopt.rundir import MetricsWriter, RunDirectory
+from metaopt.sharding import particle_mesh, replicate, state_shardings
+from metaopt.types import Key, MetaState, PyTree
+
+DISPATCH_SECONDS = 0.3
+"""How long a dispatch should take: long against its overhead, short against a person's patience."""
+
+MAX_DISPATCH = 256
+"""Outer steps in a dispatch, at most; the metrics of all of them come back at once."""
+
+
+KEY_OF_TEST = 0x74657374
+"""The test loss draws from a stream of its own, the same for every run and every outer step."""
+
+
+class Progress(NamedTuple):
+    """What the loop says of itself after each dispatch.
+
+    Attributes:
+      outer_steps: how many there are to be in all.
+      row: the last one's metrics, as in ``metrics.jsonl``.
+      rate: unroll steps a second in this call, compilation left out.
+    """
+
+    outer_steps: int
+    row: dict[str, Any]
+    rate: float
+
+
+class Result(NamedTuple):
+    """A run after `train`.
+
+    Attributes:
+      state: where it stands.
+      experiment: its pieces.
+      data: the problem's data, on the device.
+      totals: ``unroll_steps`` and ``seconds`` (wall-clock, compilation included) so far.
+      resumed_at: the outer step it went on from.
+      finished: whether all its outer steps are done.
+    """
+
+    state: MetaState
+    experiment: Experiment
+    data: PyTree
+    totals: dict[str, Any]
+    resumed_at: int
+    finished: bool
+
+
+def train(
+    config: Config,
+    out: Path,
+    *,
+    mesh: Mesh | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Result:
+    """Runs a configuration in a directory, from its last checkpoint where it has one.
+
+    Stopped at any moment and called again, it ends with the same bits as if it had never stopped.
+
+    Args:
+      config: the run.
+      out: its directory.
+      mesh: devices for the particles, see `metaopt.sharding.particle_mesh`; the first one alone if
+        not given.
+      on_progress: called after each dispatch.
+      should_stop: asked before each dispatch; where it says so the run is saved and returned.
+
+    Raises:
+      ValueError: where the configuration is at fault, or the directory cannot be used.
+    """
+    began = time.perf_counter()
+    mesh = particle_mesh(1) if mesh is None else mesh
+    experiment = build(config, mesh)
+    directory = RunDirectory(Path(out))
+    directory.open(config)
+    data = replicate(experiment.problem.data(), mesh)
+    key = replicate(jax.random.key(config.seed), mesh)
+
+    def fresh(key, data):
+        return _initial_state(experiment, key, data)
+
+    shapes = jax.eval_shape(fresh, key, data)
+    shardings = state_shardings(shapes, mesh)
+    like = jax.tree.map(
+        lambda shape, at: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=at),
+        shapes,
+        shardings,
+    )
+    with Checkpoints(directory.checkpoints, config.keep_checkpoints) as checkpoints:
+        restored = checkpoints.restore(like)
+        if restored is None:
+            state = jax.jit(fresh, out_shardings=shardings)(key, data)
+            restored = state, {"unroll_steps": 0, "seconds": 0.0}
+        state, totals = restored
+        resumed_at = step = int(state.step)
+
+        steps = outer.make_steps(experiment.estimator, experiment.tx, at_most=MAX_DISPATCH)
+        program = jax.jit(steps, donate_argnums=0, out_shardings=(shardings, None))
+        if step < config.outer_steps:
+            program = cast(Any, program).lower(state, data, jnp.int32(1)).compile()
+        test = experiment.problem.test_loss
+        test_loss = cast(Any, test and jax.jit(test))
+        test_key = jax.random.key(KEY_OF_TEST)
+        compiled = time.perf_counter()
+        before = dict(totals)
+        with MetricsWriter(directory, step) as writer:
+            boundaries = [n for n in (config.checkpoint_every, config.test_every) if n]
+            done = _dispatches(program, state, data, config.outer_steps, boundaries)
+            while not should_stop() and (news := next(done, None)) is not None:
+                state, rows = news
+                now = time.perf_counter()
+                totals["seconds"] = before["seconds"] + now - began
+                for row in rows:
+                    step += 1
+                    totals["unroll_steps"] += row["unroll_steps"]
+                    row |= {"step": step} | totals
+                if config.test_every and step % config.test_every == 0:
+                    rows[-1]["test_loss"] = float(test_loss(state.theta, data, test_key))
+                logged = lambda row: row["step"] % config.log_every == 0 or "test_loss" in row
+                writer.write([row for row in rows if logged(row)])
+                rate = (totals["unroll_steps"] - before["unroll_steps"]) / (now - compiled)
+                on_progress(Progress(config.outer_steps, rows[-1], rate))
+                if step % config.checkpoint_every == 0:
+                    writer.flush()  # a checkpoint never knows of more than the metrics do
+                    checkpoints.save(state, totals)
+        checkpoints.save(state, totals)
+    pretrained.save_run(directory, config, state.theta, totals)
+    finished = step >= config.outer_steps
+    return Result(state, experiment, data, totals, resumed_at, finished)
+
+
+def _initial_state(experiment: Experiment, key: Key, data: PyTree) -> MetaState:
+    theta_key, run_key = jax.random.split(key)
+    theta = experiment.problem.init_theta(theta_key)
+    return outer.init(experiment.estimator, experiment.tx, theta, data, run_key)
+
+
+def _dispatches(
+    program: Callable, state: MetaState, data: PyTree, last: int, boundaries: list[int]
+) -> Iterator[tuple[MetaState, list[dict[str, Any]]]]:
+    """The state after each dispatch and the metrics of its outer steps, up to outer step ``last``.
+
+    A dispatch takes as many steps as fill `DISPATCH_SECONDS`, crosses no multiple of any of
+    ``boundaries`` and has ended before it is handed out.
+    """
+    step, count = int(state.step), 1
+    while step < last:
+        nearest = min(boundary - step % boundary for boundary in boundaries)
+        count = min(count, last - step, nearest, MAX_DISPATCH)
+        began = time.perf_counter()
+        state, metrics = program(state, data, jnp.int32(count))
+        columns = {name: np.asarray(column)[:count].tolist() for name, column in metrics.items()}
+        seconds = time.perf_counter() - began
+        step += count
+        yield (
+            state,
+            [
+                dict(zip(columns, values, strict=True))
+                for values in zip(*columns.values(), strict=True)
+            ],
+        )
+        count = max(1, round(count * DISPATCH_SECONDS / seconds))
