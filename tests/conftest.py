@@ -1,0 +1,44 @@
+"""Shared fixtures; compile time is most of this suite, so a program is compiled once."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+# Before JAX starts: simulated devices can deadlock with few threads; level 1 compiles faster.
+os.environ.setdefault("NPROC", "16")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+
+CACHE = tempfile.TemporaryDirectory(prefix="metaopt-tests-")
+os.environ["TFDS_DATA_DIR"] = f"{CACHE.name}/data"
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_compilation_cache_dir", CACHE.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+@pytest.fixture(scope="session")
+def cli():
+    """Runs the command line in a process of its own: ``cli("train", "tiny", cwd=...)``."""
+    env = os.environ | {"JAX_COMPILATION_CACHE_DIR": CACHE.name, "COLUMNS": "100"}
+
+    def run(*args, start=False, **options):
+        command = [sys.executable, "-m", "metaopt.cli", *map(str, args)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        options = {"env": env, "text": True} | pipes | options
+        if start:
+            return subprocess.Popen(command, **options)
+        return subprocess.run(command, timeout=300, check=False, **options)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """The recorded traces that this checkout carries."""
+    return Path(__file__).parent / "golden"

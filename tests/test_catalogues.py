@@ -1,0 +1,224 @@
+"""Conformance of everything in the catalogues, and the directions of imports."""
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import metaopt
+from learned_optimizers import LEARNED_OPTIMIZERS
+from metaopt import unroll
+from metaopt.experiment import build
+from metaopt.recipes import RECIPES
+from metaopt.registry import catalogue
+from tasks import PROBLEMS, TASKS, datasets
+
+ROOT = Path(__file__).parent.parent
+PARAMS = {"kernel": jnp.ones((3, 4)), "bias": jnp.zeros(4), "scale": jnp.float32(2.0)}
+
+
+def specs(tree):
+    return jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.asarray(leaf).dtype), tree)
+
+
+@pytest.mark.parametrize("name", LEARNED_OPTIMIZERS)
+def test_learned_optimizer(name):
+    """An optax transformation: stable state, the parameters' dtypes, deterministic, in a chain."""
+    optimizer = LEARNED_OPTIMIZERS[name]()
+    theta = optimizer.init(jax.random.key(0))
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(theta))
+    tx = optax.chain(optimizer.optimizer(theta, 10), optax.scale(1.0))
+    grads = jax.tree.map(lambda p: 0.1 * jnp.ones_like(p), PARAMS)
+    step = jax.jit(lambda state: tx.update(grads, state, PARAMS, value=jnp.float32(1.0)))
+    state = tx.init(PARAMS)
+    updates, after = step(state)
+    assert specs(updates) == specs(PARAMS)
+    assert specs(after) == specs(state)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(updates))
+    jax.tree.map(np.testing.assert_array_equal, updates, step(state)[0])
+
+
+@pytest.mark.parametrize("name", LEARNED_OPTIMIZERS)
+def test_learned_optimizer_under_vmap_over_theta(name):
+    """Each particle has its own theta: a batch of them gives what they give one by one."""
+    optimizer = LEARNED_OPTIMIZERS[name]()
+    thetas = jax.vmap(optimizer.init)(jax.random.split(jax.random.key(0), 2))
+    thetas = jax.tree.map(
+        lambda leaf: leaf * jnp.array([1.0, 1.1]).reshape(2, *[1] * (leaf.ndim - 1)), thetas
+    )
+
+    def update(theta):
+        tx = optimizer.optimizer(theta, 10)
+        return tx.update(PARAMS, tx.init(PARAMS), PARAMS, value=jnp.float32(1.0))[0]
+
+    together = jax.vmap(update)(thetas)
+    alone = update(jax.tree.map(lambda leaf: leaf[1], thetas))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a[1], b, rtol=1e-5, atol=1e-9), together, alone
+    )
+
+
+def test_the_mlp_rule_equals_the_dense_network_it_stands_for():
+    """The folded first layer and the fused last one against plain dense layers on 19 inputs."""
+    optimizer = LEARNED_OPTIMIZERS["mlp"]()
+    theta = optimizer.init(jax.random.key(0))
+    g, p = jax.random.normal(jax.random.key(1), (2, 5, 7))
+    tx = optimizer.optimizer(theta)
+    updates, _ = tx.update(g, tx.init(p), p)
+
+    decays = np.array([0.1, 0.5, 0.9, 0.99, 0.999, 0.9999])
+    x = np.concatenate(
+        [g[..., None], p[..., None], g[..., None] * (1 - decays)], -1, dtype=np.float64
+    )
+    x = x / np.sqrt(1e-5 + np.square(x).mean(axis=(0, 1)))
+    time = np.tanh(0 / np.array([1, 3, 10, 30, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5]) - 1)
+    x = np.concatenate([x, np.broadcast_to(time, (5, 7, 11))], axis=-1)
+    for i in range(3):
+        layer = theta[f"layer_{i}"]
+        x = (x if i == 0 else np.maximum(x, 0)) @ np.asarray(layer["kernel"]) + layer["bias"]
+    expected = -x[..., 0] * np.exp(1e-3 * x[..., 1]) * 1e-3
+    np.testing.assert_allclose(updates, expected, rtol=2e-4, atol=1e-8)
+
+
+def test_a_missing_params_argument_shows_the_right_call():
+    tx = LEARNED_OPTIMIZERS["mlp"]().optimizer(LEARNED_OPTIMIZERS["mlp"]().init(jax.random.key(0)))
+    with pytest.raises(ValueError, match=r"update\(g, state, params\)"):
+        tx.update(PARAMS, tx.init(PARAMS))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_task(name):
+    """Batches of every split, a loss that a gradient step lowers, the whole split without a key."""
+    task = TASKS[name]()
+    data = task.data()
+    key = jax.random.key(0)
+    config = task.sample(key)
+    params = task.init(config, key)
+    loss = jax.jit(lambda params, batch: task.loss(config, params, batch, key))
+    for split in ("train", "valid", "test"):
+        whole = task.batch(data, config, split, None)
+        assert loss(params, task.batch(data, config, split, key)).shape == ()
+        stepped = jax.tree.map(lambda p, g: p - 0.1 * g, params, jax.grad(loss)(params, whole))
+        assert loss(stepped, whole) < loss(params, whole)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_problem(name):
+    problem = PROBLEMS[name]()
+    theta = problem.init_theta(jax.random.key(0))
+    state = problem.init(theta, problem.data(), 4, jax.random.key(1))
+    after, losses = unroll(problem, theta, state, problem.data(), 4)
+    assert specs(after) == specs(state)
+    assert losses.dtype == jnp.float32 and np.isfinite(losses).all()
+
+
+def test_digits_splits_are_disjoint_and_complete():
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    splits = datasets.digits()
+    assert {name: len(rows["label"]) for name, rows in splits.items()} == {
+        "train": 1079,
+        "valid": 359,
+        "test": 359,
+    }
+    for name, residues in (("train", (0, 1, 2)), ("valid", (3,)), ("test", (4,))):
+        chosen = np.isin(np.arange(len(labels)) % 5, residues)
+        expected = sorted(
+            zip(images[chosen].astype(int).tolist(), labels[chosen].tolist(), strict=True)
+        )
+        rows = splits[name]
+        assert rows["image"].dtype == np.uint8
+        assert sorted(zip(rows["image"].tolist(), rows["label"].tolist(), strict=True)) == expected
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_can_be_built(name):
+    """Every constant of a recipe is one that its pieces take."""
+    assert build(RECIPES[name]).estimator is not None
+
+
+def test_entry_points_carry_the_catalogues():
+    assert catalogue("task").keys() >= TASKS.keys()
+    assert catalogue("problem").keys() >= PROBLEMS.keys()
+    assert catalogue("learned optimizer").keys() >= LEARNED_OPTIMIZERS.keys()
+
+
+@pytest.mark.parametrize(
+    "factory, arguments, said",
+    [
+        (TASKS["digits_mlp"], {"hidden": (0,)}, "hidden must hold positive integers, got (0,)"),
+        (
+            TASKS["digits_mlp"],
+            {"batch_size": 0},
+            "batch_size must be an integer of at least 1, got 0",
+        ),
+        (TASKS["digits_mlp"], {"activation": "sine"}, "['gelu', 'relu', 'tanh'], got 'sine'"),
+        (TASKS["quadratic"], {"dim": 0}, "dim must be at least 1"),
+        (PROBLEMS["linear_recursion"], {"loss": "cubic"}, "'linear' or 'quadratic', got 'cubic'"),
+        (LEARNED_OPTIMIZERS["mlp"], {"hidden": ()}, "one or more positive integers, got ()"),
+        (
+            LEARNED_OPTIMIZERS["sgd"],
+            {"learning_rate": 0.0},
+            "learning_rate must be a finite number",
+        ),
+        (LEARNED_OPTIMIZERS["adam"], {"beta1": 1.0}, "1 - beta1 must be a finite number above 0"),
+    ],
+)
+def test_factories_refuse_bad_values(factory, arguments, said):
+    with pytest.raises(ValueError) as error:
+        factory(**arguments)
+    assert said in str(error.value)
+
+
+def imported_modules(package):
+    for path in sorted((ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                yield path.stem, node.module, [alias.name for alias in node.names]
+            elif isinstance(node, ast.Import):
+                for alias in node.names:
+                    yield path.stem, alias.name, []
+
+
+def test_directions_of_imports():
+    order = ["types", "unroll", "inner", "outer", "train", "cli"]
+    for importer, module, names in imported_modules("metaopt"):
+        assert module.partition(".")[0] not in ("tasks", "learned_optimizers")
+        if importer in order:
+            targets = names if module == "metaopt" else [module.removeprefix("metaopt.")]
+            later = order[order.index(importer) + 1 :]
+            assert not set(targets) & set(later), f"{importer} imports {targets}"
+    for package, other in (("tasks", "learned_optimizers"), ("learned_optimizers", "tasks")):
+        for importer, module, names in imported_modules(package):
+            assert module.partition(".")[0] != other
+            if module.partition(".")[0] == "metaopt":
+                assert module == "metaopt" and set(names) <= set(metaopt.__all__), importer
+
+
+def test_import_metaopt_is_light():
+    heavy = [
+        "matplotlib",
+        "rich",
+        "sklearn",
+        "tensorboardX",
+        "tensorflow_datasets",
+        "torch",
+        "tyro",
+    ]
+    code = f"import sys, metaopt; sys.exit(', '.join(m for m in {heavy} if m in sys.modules) or 0)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_public_names_are_documented():
+    for name in metaopt.__all__:
+        thing = getattr(metaopt, name)
+        if callable(thing) or inspect.ismodule(thing):
+            assert inspect.getdoc(thing), name

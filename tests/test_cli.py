@@ -1,0 +1,275 @@
+"""The command line, as a person meets it: in a process of its own."""
+
+import json
+import random
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from metaopt import cli as command_line
+
+
+@pytest.fixture(scope="module")
+def trained(cli, tmp_path_factory):
+    """A finished run of the tiny recipe, and what was printed."""
+    path = tmp_path_factory.mktemp("cli")
+    return path / "runs" / "tiny", cli("train", "tiny", cwd=path)
+
+
+def test_a_run_leaves_what_it_says(trained):
+    run, process = trained
+    assert process.returncode == 0, process.stderr
+    assert process.stderr == ""
+    present = {path.name for path in run.iterdir()}
+    assert present == {
+        "checkpoints", "config.json", "curves.png", "evaluation.json", "metrics.jsonl",
+        "optimizer", "report.html", "tensorboard",
+    }  # fmt: skip
+    for said in ("outer step 50/50", "learned against Adam", "report.html", "metaopt.load("):
+        assert said in process.stdout
+
+
+def test_the_metrics_hold_a_line_a_step(trained):
+    rows = [json.loads(line) for line in (trained[0] / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [*range(1, 51)]
+    names = {"step", "loss", "grad_norm", "unroll_steps", "seconds", "nonfinite_pairs"}
+    assert all(names <= row.keys() for row in rows)
+
+
+def test_the_evaluation_agrees_with_the_losses_it_stores(trained):
+    stored = json.loads((trained[0] / "evaluation.json").read_text())
+    numbers, summary = stored["numbers"], stored["summary"]
+    learned, adam = np.array(numbers["learned"]), np.array(numbers["baseline"])
+    assert learned.shape == adam.shape == (4, 8)
+    assert len(numbers["rates"]) >= 13
+    assert numbers["rate"] == numbers["rates"][int(np.argmin(numbers["sweep"]))]
+    assert summary["learned"]["mean_loss"]["mean"] == pytest.approx(learned.mean(), rel=1e-5)
+    assert summary["adam"]["final_loss"]["mean"] == pytest.approx(adam[:, -1].mean(), rel=1e-5)
+    assert (learned[:, 0] != adam[:, 0]).all()
+
+
+def test_the_page_is_self_contained(trained):
+    page = (trained[0] / "report.html").read_text()
+    assert page.count("<svg") == 3
+    assert "src=" not in page and "<link" not in page and "<script" not in page
+    assert (trained[0] / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture
+def here(monkeypatch, capsys):
+    """Runs the command line in this process: ``here(folder, "train", ...) -> code, out, err``."""
+    monkeypatch.setattr(command_line, "_prepare_jax", lambda devices=None: None)
+
+    def run(folder, *args):
+        monkeypatch.chdir(folder)
+        try:
+            code = command_line.main([*map(str, args)])
+        except SystemExit as exit:
+            code = exit.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_the_same_command_again_shows_the_result_without_training(here, trained):
+    run = trained[0]
+    before = (run / "metrics.jsonl").read_bytes()
+    code, out, _ = here(run.parent.parent, "train", "tiny", "--devices", "2")
+    assert code == 0
+    assert "learned against Adam" in out and "outer step" not in out
+    assert (run / "metrics.jsonl").read_bytes() == before
+
+
+def test_quiet_is_quiet(here, trained):
+    assert here(trained[0], "train", "tiny", "--quiet", "--out", ".") == (0, "", "")
+
+
+def test_evaluate_measures_anew_and_agrees(here, trained):
+    stored = (trained[0] / "evaluation.json").read_bytes()
+    code, out, _ = here(trained[0], "evaluate", ".")
+    assert code == 0 and "Comparing with tuned Adam" in out
+    again = json.loads((trained[0] / "evaluation.json").read_bytes())
+    np.testing.assert_allclose(
+        again["numbers"]["learned"], json.loads(stored)["numbers"]["learned"], rtol=1e-5
+    )
+
+
+FAULTS = [
+    (["train", "digit_mlp"], "unknown recipe 'digit_mlp': did you mean 'digits_mlp'?"),
+    (["train", "tiny", "--task", "quadratc"], "unknown task 'quadratc': did you mean 'quadratic'?"),
+    (["train", "tiny", "--optimizer", "sgdd"], "did you mean 'sgd'? Valid: adam, mlp, sgd, sgdm."),
+    (["train", "tiny", "--estimator", "nress"], "did you mean 'nres'?"),
+    (["train", "tiny", "--problem", "lorentz"], "unknown problem 'lorentz'"),
+    (["train", "tiny", "--outer.optimizer", "adan"], "did you mean 'adam'?"),
+    (["train", "tiny", "--estimator.sigmaa", "1"], "--estimator.sigma"),
+    (["train", "tiny", "--estimator.window", "3"], "window must divide horizon=8, got 3"),
+    (["train", "tiny", "--estimator.particles", "0"], "particles must be an integer of at least 1"),
+    (["train", "tiny", "--estimator.sigma", "0"], "sigma must be a finite number above 0, got 0"),
+    (["train", "tiny", "--estimator.reuse", "4"], "takes no argument 'reuse'"),
+    (["train", "tiny", "--estimator", "gpes"], "needs a value for reuse"),
+    (
+        ["train", "tiny", "--task.args", "dims=3"],
+        "takes no argument 'dims'; it takes dim, curvature",
+    ),
+    (["train", "tiny", "--task.args", "dim"], "arguments are written NAME=VALUE, got 'dim'"),
+    (["train", "tiny", "--task.args", "dim=x"], "task 'quadratic'"),
+    (["train", "tiny", "--outer-steps", "0"], "outer_steps must be at least 1, got 0"),
+    (["train", "tiny", "--outer-steps", "many"], "outer-steps"),
+    (["train", "tiny", "--checkpoint-every", "0"], "checkpoint_every must be at least 1, got 0"),
+    (
+        ["train", "tiny", "--outer.learning-rate", "-1"],
+        "outer.learning_rate must be above 0, got -1",
+    ),
+    (["train", "tiny", "--outer.decay-steps", "1"], "decay_steps must be above warmup_steps=2"),
+    (["train", "tiny", "--devices", "3"], "the number of devices must divide particles=4, got 3"),
+    (["train", "tiny", "--devices", "1000"], "devices must be 1 to"),
+    (["train", "tiny", "--estimator.final-sigma", "0"], "sigma_steps must be at least 1"),
+    (
+        ["train", "tiny", "--estimator.final-sigma", "0", "--estimator.sigma-steps", "9"],
+        "estimator.final_sigma must be above 0, got 0.0",
+    ),
+    (
+        ["train", "tiny", "--estimator.shortest-horizon", "9"],
+        "longest horizon must be an integer of at least 9, got 8",
+    ),
+    (["train", "tiny", "--test-every", "5"], "the problem has no test loss"),
+    (
+        ["train", "lorenz", "--estimator", "full_es", "--estimator.window", "100"],
+        "no argument 'window'",
+    ),
+    (["compare", "tiny", "lorentz"], "unknown recipe 'lorentz': did you mean 'lorenz'?"),
+    (["compare", "tiny", "--seeds", "0"], "at least one recipe and one seed"),
+    (["evaluate", "nowhere"], "nowhere holds no run"),
+    (["trian"], "train"),
+]
+
+
+@pytest.mark.parametrize("args, said", FAULTS, ids=[" ".join(args) for args, _ in FAULTS])
+def test_a_fault_is_one_sentence_and_code_2(here, args, said, tmp_path):
+    code, _, errors = here(tmp_path, *args)
+    assert code == 2
+    assert said in " ".join(errors.split())
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_cannot_be_made(here, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, errors = here(tmp_path, "train", "tiny", "--out", "file/run")
+    assert code == 2
+    assert "file/run cannot be used as a run directory" in errors
+
+
+def test_a_checkpoint_that_cannot_be_read(cli, trained, tmp_path):
+    run = shutil.copytree(trained[0], tmp_path / "run")
+    for file in (run / "checkpoints" / "50" / "state").rglob("*"):
+        if file.is_file() and file.name not in ("commit_success.txt", "_METADATA"):
+            file.write_bytes(b"damaged")
+    process = cli("train", "tiny", "--out", run)
+    assert process.returncode == 2
+    assert "50 cannot be read" in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_list_shows_every_catalogue(here, tmp_path):
+    code, out, _ = here(tmp_path, "list")
+    assert code == 0
+    for name in ("digits_mlp", "linear_recursion", "mlp", "nres", "tiny"):
+        assert name in out
+
+
+LONG = [
+    "train",
+    "tiny",
+    "--outer-steps",
+    4_000,
+    "--checkpoint-every",
+    50,
+    "--evaluation.seeds",
+    0,
+]
+
+
+def outcome(run):
+    """What has to be the same: theta to the bit, and the metrics but for the clock."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        del row["seconds"]
+    return load_file(run / "optimizer" / "theta.safetensors")["log_lr"].tobytes(), rows
+
+
+def kill_after(process, run, lines, number):
+    """Sends a signal once the metrics hold so many lines."""
+    metrics = run / "metrics.jsonl"
+    while process.poll() is None:
+        if metrics.exists() and metrics.read_bytes().count(b"\n") >= lines:
+            process.send_signal(number)
+            break
+        time.sleep(0.005)
+    return process.communicate(timeout=120)
+
+
+def test_stopped_and_killed_at_any_moment_a_run_ends_with_the_same_bits(cli, tmp_path):
+    undisturbed, run, draw = tmp_path / "undisturbed", tmp_path / "run", random.Random(0)
+    process = cli(*LONG, "--out", undisturbed)
+    assert process.returncode == 0, process.stderr
+
+    signals = [signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGTERM]
+    for i, number in enumerate(signals):
+        process = cli(*LONG, "--out", run, start=True)
+        lines = draw.randint(800 * i + 1, 800 * (i + 1))
+        said, errors = kill_after(process, run, lines, number)
+        assert "Traceback" not in errors
+        if number == signal.SIGKILL:
+            assert process.returncode == -number
+            continue
+        assert process.returncode == 128 + number, errors
+        assert "The same command goes on from there" in said
+        newest = max(int(path.name) for path in (run / "checkpoints").iterdir())
+        # Asked politely, it loses nothing of what was done.
+        assert newest == (run / "metrics.jsonl").read_bytes().count(b"\n")
+
+    process = cli(*LONG, "--out", run)
+    assert process.returncode == 0, process.stderr
+    (theta, rows), (expected_theta, expected_rows) = outcome(run), outcome(undisturbed)
+    assert theta == expected_theta
+    assert [row["step"] for row in rows] == [*range(1, 4_001)]
+    assert rows == expected_rows
+
+
+def test_stopped_while_it_starts_it_leaves_in_peace(cli, tmp_path):
+    run = tmp_path / "run"
+    process = cli(*LONG, "--out", run, start=True)
+    while not (run / "config.json").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+
+
+def test_compare_runs_reads_and_draws(here, tmp_path):
+    tiny = ("compare", "tiny", "--outer-steps", "4", "--seeds", "2", "--out", "c", "--devices", "1")
+    code, out, errors = here(tmp_path, *tiny)
+    assert code == 0, errors
+    assert "tiny/seed1" in out and "mean over 2 seeds" in out
+    assert (tmp_path / "c" / "compare.png").read_bytes().startswith(b"\x89PNG")
+    (course,) = json.loads((tmp_path / "c" / "compare.json").read_text())
+    assert np.shape(course["losses"]) == (2, 4)
+    assert course["axes"]["updates"] == [1, 2, 3, 4]
+    assert course["axes"]["unroll_steps"] == [16, 32, 48, 64]  # 2 N W = 2 * 4 * 2 an update
+    assert course["axes"]["sequential_steps"] == [2, 4, 6, 8]
+    rows = (tmp_path / "c" / "tiny" / "seed1" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["loss"] for row in rows] == course["losses"][1]
+
+
+def test_a_recipe_follows_its_estimator():
+    """`lorenz --estimator pes` has the constants of lorenz_pes."""
+    command = command_line._parse(["train", "lorenz", "--estimator.name", "full_es"])
+    assert command.config.estimator.particles == 10
+    command = command_line._parse(["train", "tiny", "--estimator.name", "pes"])
+    assert command.config.estimator.particles == 4
