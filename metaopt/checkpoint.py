@@ -1,12 +1,34 @@
-"""Run checkpoints by Orbax: the whole `MetaState`, asynchronously, atomically, the newest n."""
+"""Run checkpoints by Orbax: the whole `MetaState`, asynchronously, atomically, the newest n.
 
+Each carries the SHA-256 of its files, written before the rename that makes it a checkpoint, so that
+a damaged one is known before it is read and the newest good one is gone on with.
+"""
+
+import hashlib
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orbax.checkpoint as ocp
 
 from metaopt.errors import UserError
 from metaopt.types import MetaState
+
+SUMS = "sha256.json"
+
+
+class Restored(NamedTuple):
+    """What was read.
+
+    Attributes:
+      state: the run's.
+      totals: what the host had added up by then.
+      damaged: what is wrong with the newer checkpoints that were passed over; they were set aside.
+    """
+
+    state: MetaState
+    totals: dict[str, Any]
+    damaged: list[str]
 
 
 class Checkpoints:
@@ -20,9 +42,13 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, keep: int):
-        self._directory = directory
+        self._directory = directory.absolute()
         self._manager = ocp.CheckpointManager(
-            directory.absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=keep)
+            self._directory,
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep,
+                async_options=ocp.options.AsyncOptions(post_finalization_callback=self._seal),
+            ),
         )
 
     def save(self, state: MetaState, totals: dict[str, Any]) -> None:
@@ -34,30 +60,55 @@ class Checkpoints:
             )
             self._manager.save(step, args=items)
 
-    def restore(self, like: MetaState) -> tuple[MetaState, dict[str, Any]] | None:
-        """The newest checkpoint and its totals, or ``None`` where there is none.
+    def restore(self, like: MetaState) -> Restored | None:
+        """The newest good checkpoint, or ``None`` where there is none at all.
+
+        Newer ones that are damaged are renamed to ``damaged-STEP``: nothing is deleted.
 
         Args:
           like: `jax.ShapeDtypeStruct`s with shardings, or a state itself.
 
         Raises:
-          UserError: where it cannot be read.
+          UserError: where there are checkpoints, but none that can be read.
         """
-        step = self._manager.latest_step()
-        if step is None:
-            return None
         items = ocp.args.Composite(
             state=ocp.args.StandardRestore(like), totals=ocp.args.JsonRestore()
         )
-        try:
-            restored = self._manager.restore(step, args=items)
-        except Exception as error:  # Orbax raises many kinds; all of them mean this
-            first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-            raise UserError(
-                f"the checkpoint {self._directory / str(step)} cannot be read ({first}): remove it "
-                "to go on from the one before, or choose another --out."
-            ) from error
-        return restored["state"], restored["totals"]
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        faults: list[str] = []
+        for step in steps:
+            folder = self._directory / str(step)
+            fault = find_damage(folder)
+            if fault is None:
+                try:
+                    restored = self._manager.restore(step, args=items)
+                except Exception as error:  # Orbax raises many kinds; all of them mean this
+                    fault = next(iter(str(error).strip().splitlines()), repr(error))
+                else:
+                    self._set_aside(steps[: len(faults)])
+                    return Restored(restored["state"], restored["totals"], faults)
+            faults.append(f"{folder} ({fault})")
+        if not steps:
+            return None
+        raise UserError(
+            f"no checkpoint can be read: {'; '.join(faults)}. Remove {self._directory} to start "
+            "anew, or choose another --out."
+        )
+
+    def _set_aside(self, steps: list[int]) -> None:
+        for step in steps:
+            folder = self._directory / str(step)
+            folder.rename(_unused(self._directory / f"damaged-{step}"))
+        if steps:
+            self._manager.reload()
+
+    def _seal(self) -> None:
+        """Writes the sums of a checkpoint that is complete but for its rename."""
+        for folder in self._directory.glob("*.orbax-checkpoint-tmp*"):
+            # Only the items' own files: Orbax writes to those beside them later on.
+            files = [file for file in sorted(folder.glob("*/**/*")) if file.is_file()]
+            sums = {str(file.relative_to(folder)): _sha256(file) for file in files}
+            (folder / SUMS).write_text(json.dumps(sums, indent=2))
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -65,3 +116,26 @@ class Checkpoints:
     def __exit__(self, *_) -> None:
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def find_damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint by the sums it carries; ``None`` where they hold."""
+    try:
+        sums = json.loads((folder / SUMS).read_bytes())
+        for name, expected in sums.items():
+            if _sha256(folder / name) != expected:
+                return f"{name} was changed"
+    except (OSError, ValueError, AttributeError) as error:
+        return f"its files cannot be checked: {error}"
+    return None
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _unused(path: Path) -> Path:
+    """The path, or with a number behind where there is something already."""
+    numbered = (path.with_name(f"{path.name}.{n}") for n in range(1, 1_000_000))
+    return path if not path.exists() else next(p for p in numbered if not p.exists())

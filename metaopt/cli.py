@@ -164,6 +164,7 @@ def _train(command: Train) -> int:
                 mesh=particle_mesh(devices),
                 on_progress=on_progress,
                 should_stop=stop,
+                on_notice=lambda text: console.print(text, highlight=False, soft_wrap=True),
             )
         if not result.finished:
             console.print(

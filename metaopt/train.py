@@ -1,6 +1,7 @@
 """The host loop around the pure outer step: dispatch, log, checkpoint, stop, go on."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -11,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from metaopt import outer, pretrained
-from metaopt.checkpoint import Checkpoints
+from metaopt.checkpoint import Checkpoints, Restored
 from metaopt.config import Config
 from metaopt.experiment import Experiment, build
 from metaopt.rundir import MetricsWriter, RunDirectory
@@ -70,6 +71,7 @@ def train(
     mesh: Mesh | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
+    on_notice: Callable[[str], None] = warnings.warn,
 ) -> Result:
     """Runs a configuration in a directory, from its last checkpoint where it has one.
 
@@ -82,6 +84,7 @@ def train(
         not given.
       on_progress: called after each dispatch.
       should_stop: asked before each dispatch; where it says so the run is saved and returned.
+      on_notice: told in a sentence what a person should know, such as a damaged checkpoint.
 
     Raises:
       ValueError: where the configuration is at fault, or the directory cannot be used.
@@ -108,8 +111,12 @@ def train(
         restored = checkpoints.restore(like)
         if restored is None:
             state = jax.jit(fresh, out_shardings=shardings)(key, data)
-            restored = state, {"unroll_steps": 0, "seconds": 0.0}
-        state, totals = restored
+            restored = Restored(state, {"unroll_steps": 0, "seconds": 0.0}, damaged=[])
+        state, totals, damaged = restored
+        for fault in damaged:
+            on_notice(f"The checkpoint {fault} is damaged; it was set aside.")
+        if damaged:
+            on_notice(f"Going on from outer step {int(state.step)}.")
         resumed_at = step = int(state.step)
 
         steps = outer.make_steps(experiment.estimator, experiment.tx, at_most=MAX_DISPATCH)
