@@ -275,7 +275,7 @@ def test_stopped_while_it_starts_it_leaves_in_peace(cli, tmp_path):
 
 def test_compare_runs_reads_and_draws(here, tmp_path):
     tiny = ("compare", "tiny", "--outer-steps", "4", "--seeds", "2", "--out", "c", "--devices", "1")
-    code, out, errors = here(tmp_path, *tiny)
+    code, out, _ = here(tmp_path, *tiny)
     assert code == 0
     assert "tiny/seed1" in out and "mean over 2 seeds" in out
     assert (tmp_path / "c" / "compare.png").read_bytes().startswith(b"\x89PNG")
