@@ -5,7 +5,7 @@ update the parameters, and then measures the loss on a batch of the outer split:
 is the loss on data that the inner run does not train on, averaged over the run.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -95,4 +95,7 @@ def training(
         init_theta=learned_optimizer.init,
         data=task.data,
         loss_cap=task.loss_cap,
+        shared=cast(Any, TrainingState)(
+            params=False, opt_state=False, config=True, step=True, horizon=True, key=True
+        ),
     )

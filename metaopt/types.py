@@ -95,6 +95,9 @@ class UnrolledProblem(NamedTuple):
         function: the gradient-based estimators refuse such a problem, the ES family takes it.
       test_loss: ``(theta, data, key) -> scalar``, a measure of theta on what training does not see;
         ``None`` where there is none.
+      shared: what of the state theta never reaches (counters, keys, the episode's data): a tree of
+        bools, or one for the whole of a subtree. An antithetic pair keeps one of it and computes
+        what follows from it, such as a batch, once.
     """
 
     init: Callable[[Theta, PyTree, jax.Array | int, Key], PyTree]
@@ -104,6 +107,7 @@ class UnrolledProblem(NamedTuple):
     loss_cap: float | None = None
     differentiable: bool = True
     test_loss: Callable[[Theta, PyTree, Key], jax.Array] | None = None
+    shared: PyTree = False
 
 
 class Estimate(NamedTuple):

@@ -63,8 +63,7 @@ def digits_mlp(
         rows = data[split]
         if key is None:
             return rows
-        index = jax.random.randint(key, (batch_size,), 0, len(rows["label"]))
-        return jax.tree.map(lambda column: column[index], rows)
+        return datasets.random_rows(rows, batch_size, key)
 
     def loss(config, params, batch, key):
         logits = model.apply({"params": params}, batch["image"].astype(jnp.float32) / 16)

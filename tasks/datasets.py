@@ -8,9 +8,12 @@ be kept on the device in its stored integer types.
 import contextlib
 import io
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from metaopt import UserError
+from metaopt import Key, PyTree, UserError
+
 
 Splits = dict[str, dict[str, np.ndarray]]
 
@@ -33,6 +36,24 @@ def digits(data_dir: str | None = None) -> Splits:
     from tasks.digits_builder import Digits  # TFDS is slow to import, and not always there
 
     return _read(Digits, data_dir)
+
+
+def random_rows(rows: PyTree, count: int, key: Key) -> PyTree:
+    """``count`` rows drawn with replacement, by index: the cost does not grow with their number.
+
+    Args:
+      rows: a tree, every leaf ``[n, ...]``, n at most 2^23.
+      count: how many.
+      key: of the draw.
+
+    Example:
+      >>> random_rows({"x": jnp.arange(5)}, 3, jax.random.key(0))["x"].shape
+      (3,)
+    """
+    total = len(jax.tree.leaves(rows)[0])
+    # One draw of bits, where randint takes two; they are a good part of a small inner step.
+    index = (jax.random.uniform(key, (count,)) * total).astype(jnp.int32)
+    return jax.tree.map(lambda column: column[index], rows)
 
 
 def _read(builder_class, data_dir: str | None) -> Splits:

@@ -7,7 +7,7 @@ theta that backpropagation through the 2000 steps is useless: the paper's first 
 al. 2023, arXiv 2304.12180, section 5.1).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +63,12 @@ def lorenz(*, start_noise: float = 0.0, test_starts: int = 10_000) -> UnrolledPr
         model, truth = _euler(theta, state.model), _euler(true_theta, state.truth)
         return LorenzState(model, truth), jnp.square(model[2] - truth[2])
 
-    problem = UnrolledProblem(init, step, init_theta=lambda key: jnp.array(THETA, jnp.float32))
+    problem = UnrolledProblem(
+        init,
+        step,
+        init_theta=lambda key: jnp.array(THETA, jnp.float32),
+        shared=cast(Any, LorenzState)(model=False, truth=True),
+    )
 
     def test_loss(theta, data, key):
         perturbed = jnp.array(START) + jax.random.normal(key, (test_starts, 3))

@@ -34,7 +34,8 @@ class Pair(NamedTuple):
     """What is kept of an antithetic pair, beside its episode.
 
     Attributes:
-      inner: the problem's states ``[2, ...]``, under theta + eps and under theta - eps.
+      inner: the problem's states ``[2, ...]``, under theta + eps and under theta - eps; without
+        that axis where the problem says that they are shared.
       sigma: float32 scalar, the scale under which the episode's noise is drawn: a scheduled sigma
         that moves on does not move it.
       noise_sum: like theta, the finished blocks' noise summed; ``()`` where K = T.
@@ -98,21 +99,23 @@ def gpes(
     schedule = sigma_schedule(sigma)
     reuse = validate_reuse(reuse, window, horizon.longest)
     validate_shaping(shaping)
+    halves_axes = jax.tree.map(lambda shared: None if shared else 0, problem.shared)
 
     def start(theta: Theta, data: PyTree, episode: Episode) -> Pair:
         scale = schedule(episode.updates)
         halves = antithetic(theta, noise(theta, episode, scale, jnp.int32(0)))
         key = jax.random.fold_in(episode.key, 0)  # one for both halves
-        begin = jax.vmap(lambda half: problem.init(half, data, episode.horizon, key))
+        init = lambda half: problem.init(half, data, episode.horizon, key)
+        begin = jax.vmap(init, out_axes=halves_axes)
         return Pair(begin(halves), scale, () if reuse is None else optax.tree.zeros_like(theta))
 
     def advance(theta: Theta, data: PyTree, episode: Episode, pair: Pair) -> Window:
         eps, total, noise_sum = noise_of_window(
             theta, episode, pair.sigma, pair.noise_sum, reuse=reuse, window=window
         )
-        inner, losses = jax.vmap(lambda half, state: unroll(problem, half, state, data, window))(
-            antithetic(theta, eps), pair.inner
-        )
+        run = lambda half, state: unroll(problem, half, state, data, window)
+        both = jax.vmap(run, in_axes=(0, halves_axes), out_axes=(halves_axes, 0))
+        inner, losses = both(antithetic(theta, eps), pair.inner)
         return Window(pair._replace(inner=inner, noise_sum=noise_sum), total, losses)
 
     def weigh(pair: Pair, losses: jax.Array, finite: jax.Array) -> jax.Array:
