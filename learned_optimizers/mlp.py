@@ -13,7 +13,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_optimizers.features import FirstLayer, LastLayer, ema, kernel_init, time_features
+from learned_optimizers.features import (
+    FirstLayer,
+    LastLayer,
+    ema,
+    kernel_init,
+    normalise,
+    over_elements,
+    time_features,
+)
 from metaopt import LearnedOptimizer
 
 MOMENTUM_DECAYS = (0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
@@ -33,7 +41,7 @@ class MLPState(NamedTuple):
 
 
 class MLPRule(nn.Module):
-    """``(features [..., 8], time features [11]) -> step [...]`` for the elements of one tensor.
+    """``(normalised features [..., 8], time features [11]) -> step [...]``, element by element.
 
     Attributes:
       hidden: widths of the hidden layers, ReLU after each.
@@ -43,15 +51,12 @@ class MLPRule(nn.Module):
 
     @nn.compact
     def __call__(self, features: jax.Array, time: jax.Array) -> jax.Array:
-        # Elements as rows: on a CPU twice as fast as keeping the tensor's own axes.
-        rows = features.reshape(-1, features.shape[-1])
-        x = FirstLayer(self.hidden[0], name="layer_0")(rows, time)
+        x = FirstLayer(self.hidden[0], name="layer_0")(features, time)
         for i, width in enumerate(self.hidden[1:], start=1):
             x = nn.Dense(width, kernel_init=kernel_init, name=f"layer_{i}")(nn.relu(x))
         x = LastLayer(2, name=f"layer_{len(self.hidden)}")(x)
-        direction, magnitude = x[:, 0], x[:, 1]
-        step = direction * jnp.exp(magnitude * EXP_MULT) * STEP_MULT
-        return step.reshape(features.shape[:-1])
+        direction, magnitude = x[..., 0], x[..., 1]
+        return direction * jnp.exp(magnitude * EXP_MULT) * STEP_MULT
 
 
 def mlp(*, hidden: tuple[int, ...] = (32, 32)) -> LearnedOptimizer:
@@ -100,12 +105,16 @@ def mlp(*, hidden: tuple[int, ...] = (32, 32)) -> LearnedOptimizer:
             accumulate = lambda g, m: ema(m, g.astype(jnp.float32)[..., None], decays)
             momenta = jax.tree.map(accumulate, updates, state.momenta)
 
-            def step(g, p, m):
+            def features(g, p, m):
                 inputs = jnp.stack([g, p], axis=-1).astype(jnp.float32)
-                features = jnp.concatenate([inputs, m], axis=-1)  # [..., 8]
-                return -jnp.asarray(rule.apply({"params": theta}, features, time), p.dtype)
+                return normalise(jnp.concatenate([inputs, m], axis=-1))  # [..., 8]
 
-            return jax.tree.map(step, updates, params, momenta), MLPState(state.step + 1, momenta)
+            steps = over_elements(
+                lambda x: jnp.asarray(rule.apply({"params": theta}, x, time)),
+                jax.tree.map(features, updates, params, momenta),
+            )
+            updates = jax.tree.map(lambda p, step: -step.astype(p.dtype), params, steps)
+            return updates, MLPState(state.step + 1, momenta)
 
         return optax.GradientTransformationExtraArgs(init, update)
 

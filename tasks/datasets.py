@@ -14,7 +14,6 @@ import numpy as np
 
 from metaopt import Key, PyTree, UserError
 
-
 Splits = dict[str, dict[str, np.ndarray]]
 
 
