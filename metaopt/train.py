@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from metaopt import outer, pretrained
+from metaopt import pretrained
 from metaopt.checkpoint import Checkpoints, Restored
 from metaopt.config import Config
 from metaopt.experiment import Experiment, build
+from metaopt.program import program
 from metaopt.rundir import MetricsWriter, RunDirectory
-from metaopt.sharding import particle_mesh, replicate, state_shardings
-from metaopt.types import Key, MetaState, PyTree
+from metaopt.sharding import particle_mesh
+from metaopt.types import MetaState, PyTree
 
 DISPATCH_SECONDS = 0.3
 """How long a dispatch should take: long against its overhead, short against a person's patience."""
@@ -94,24 +95,13 @@ def train(
     experiment = build(config, mesh)
     directory = RunDirectory(Path(out))
     directory.open(config)
-    data = replicate(experiment.problem.data(), mesh)
-    key = replicate(jax.random.key(config.seed), mesh)
-
-    def fresh(key, data):
-        return _initial_state(experiment, key, data)
-
-    shapes = jax.eval_shape(fresh, key, data)
-    shardings = state_shardings(shapes, mesh)
-    like = jax.tree.map(
-        lambda shape, at: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=at),
-        shapes,
-        shardings,
+    data, key, start, steps, like = program(
+        experiment, mesh, seed=config.seed, at_most=MAX_DISPATCH
     )
     with Checkpoints(directory.checkpoints, config.keep_checkpoints) as checkpoints:
         restored = checkpoints.restore(like)
         if restored is None:
-            state = jax.jit(fresh, out_shardings=shardings)(key, data)
-            restored = Restored(state, {"unroll_steps": 0, "seconds": 0.0}, damaged=[])
+            restored = Restored(start(key, data), {"unroll_steps": 0, "seconds": 0.0}, damaged=[])
         state, totals, damaged = restored
         for fault in damaged:
             on_notice(f"The checkpoint {fault} is damaged; it was set aside.")
@@ -119,10 +109,8 @@ def train(
             on_notice(f"Going on from outer step {int(state.step)}.")
         resumed_at = step = int(state.step)
 
-        steps = outer.make_steps(experiment.estimator, experiment.tx, at_most=MAX_DISPATCH)
-        program = jax.jit(steps, donate_argnums=0, out_shardings=(shardings, None))
         if step < config.outer_steps:
-            program = cast(Any, program).lower(state, data, jnp.int32(1)).compile()
+            steps = steps.lower(state, data, jnp.int32(1)).compile()
         test = experiment.problem.test_loss
         test_loss = cast(Any, test and jax.jit(test))
         test_key = jax.random.key(KEY_OF_TEST)
@@ -130,7 +118,7 @@ def train(
         before = dict(totals)
         with MetricsWriter(directory, step) as writer:
             boundaries = [n for n in (config.checkpoint_every, config.test_every) if n]
-            done = _dispatches(program, state, data, config.outer_steps, boundaries)
+            done = _dispatches(steps, state, data, config.outer_steps, boundaries)
             while not should_stop() and (news := next(done, None)) is not None:
                 state, rows = news
                 now = time.perf_counter()
@@ -154,14 +142,8 @@ def train(
     return Result(state, experiment, data, totals, resumed_at, finished)
 
 
-def _initial_state(experiment: Experiment, key: Key, data: PyTree) -> MetaState:
-    theta_key, run_key = jax.random.split(key)
-    theta = experiment.problem.init_theta(theta_key)
-    return outer.init(experiment.estimator, experiment.tx, theta, data, run_key)
-
-
 def _dispatches(
-    program: Callable, state: MetaState, data: PyTree, last: int, boundaries: list[int]
+    steps: Callable, state: MetaState, data: PyTree, last: int, boundaries: list[int]
 ) -> Iterator[tuple[MetaState, list[dict[str, Any]]]]:
     """The state after each dispatch and the metrics of its outer steps, up to outer step ``last``.
 
@@ -173,7 +155,7 @@ def _dispatches(
         nearest = min(boundary - step % boundary for boundary in boundaries)
         count = min(count, last - step, nearest, MAX_DISPATCH)
         began = time.perf_counter()
-        state, metrics = program(state, data, jnp.int32(count))
+        state, metrics = steps(state, data, jnp.int32(count))
         columns = {name: np.asarray(column)[:count].tolist() for name, column in metrics.items()}
         seconds = time.perf_counter() - began
         step += count

@@ -1,0 +1,64 @@
+"""The two programs of a run: the one that starts its state and the one that advances it."""
+
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import Mesh
+
+from metaopt import outer
+from metaopt.experiment import Experiment
+from metaopt.sharding import replicate, state_shardings
+from metaopt.types import Key, MetaState, PyTree
+
+
+class Program(NamedTuple):
+    """What runs an experiment on a mesh.
+
+    Attributes:
+      data: the problem's, on every device.
+      key: the run's, likewise.
+      start: jitted ``(key, data) -> MetaState``.
+      steps: jitted ``(state, data, count) -> (state, metrics)``, see `metaopt.outer.make_steps`;
+        the state that goes in is given up.
+      like: the state's shapes with shardings.
+    """
+
+    data: PyTree
+    key: Key
+    start: Any
+    steps: Any
+    like: MetaState
+
+
+def program(experiment: Experiment, mesh: Mesh, *, seed: int, at_most: int) -> Program:
+    """Puts an experiment on a mesh; nothing is compiled yet.
+
+    Args:
+      experiment: its pieces, made for the same mesh.
+      mesh: devices for the particles.
+      seed: of everything random in the run.
+      at_most: outer steps in a dispatch, at most.
+    """
+    data = replicate(experiment.problem.data(), mesh)
+    key = replicate(jax.random.key(seed), mesh)
+
+    def start(key, data):
+        theta_key, run_key = jax.random.split(key)
+        theta = experiment.problem.init_theta(theta_key)
+        return outer.init(experiment.estimator, experiment.tx, theta, data, run_key)
+
+    shapes = jax.eval_shape(start, key, data)
+    shardings = state_shardings(shapes, mesh)
+    like = jax.tree.map(
+        lambda shape, at: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=at),
+        shapes,
+        shardings,
+    )
+    steps = outer.make_steps(experiment.estimator, experiment.tx, at_most=at_most)
+    return Program(
+        data,
+        key,
+        jax.jit(start, out_shardings=shardings),
+        jax.jit(steps, donate_argnums=0, out_shardings=(shardings, None)),
+        like,
+    )
