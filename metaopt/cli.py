@@ -1,6 +1,5 @@
 """The command line. Only what a subcommand needs is imported, so that help and errors are quick."""
 
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from metaopt.config import Config
+from metaopt.devices import prepare_jax, share
 from metaopt.errors import UserError
 
 Recipe = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
@@ -80,6 +80,26 @@ class Diagnose:
 
 
 @dataclass(frozen=True)
+class Bench:
+    """Time outer steps here, as fractions of what the device can do."""
+
+    cases: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="CASE")] = ()
+    """Which; all if none is given and nothing else is asked for."""
+    seconds: float = 3.0
+    """How long to time each case's outer steps for."""
+    devices: int | None = None
+    """As for train."""
+    update: bool = False
+    """Time one update of every learned optimizer on a tree of 10.5 million parameters."""
+    scaling: bool = False
+    """Measure time and memory against particles, window, horizon and sizes, and draw them."""
+    profile: bool = False
+    """Write a trace of each case, for TensorBoard or Perfetto."""
+    out: Path = Path("runs/bench")
+    """Folder for bench.json, scaling.png and the traces."""
+
+
+@dataclass(frozen=True)
 class List:
     """Show the recipes, tasks, problems, learned optimizers and estimators there are."""
 
@@ -100,6 +120,8 @@ def main(argv: list[str] | None = None) -> int:
                 return _compare(command)
             case Diagnose() as command:
                 return _diagnose(command)
+            case Bench() as command:
+                return _bench(command)
             case _:
                 return _list()
     except UserError as error:
@@ -121,6 +143,7 @@ def _parse(argv: list[str]):
                 "evaluate": Evaluate(tyro.MISSING),
                 "compare": Compare(tyro.MISSING),
                 "diagnose": Diagnose(),
+                "bench": Bench(),
                 "list": List(),
             }
         )
@@ -136,7 +159,7 @@ def _parse(argv: list[str]):
 
 
 def _train(command: Train) -> int:
-    _prepare_jax(command.devices)
+    prepare_jax(command.devices)
     import jax
     from rich.console import Console
 
@@ -148,7 +171,7 @@ def _train(command: Train) -> int:
 
     console = Console(quiet=command.quiet)
     config, out = command.config, command.out or Path("runs") / command.recipe
-    devices = command.devices or _share(config.estimator.particles, jax.device_count())
+    devices = command.devices or share(config.estimator.particles, jax.device_count())
     going_on = (out / "checkpoints").is_dir()
     console.print(
         f"{'Going on with' if going_on else 'Starting'} {out}: {_summary(config)}, on {devices} "
@@ -188,7 +211,7 @@ def _summary(config: Config) -> str:
 
 
 def _evaluate(command: Evaluate) -> int:
-    _prepare_jax()
+    prepare_jax()
     from rich.console import Console
 
     from metaopt.report import report_run
@@ -198,7 +221,7 @@ def _evaluate(command: Evaluate) -> int:
 
 
 def _compare(command: Compare) -> int:
-    _prepare_jax(command.devices)
+    prepare_jax(command.devices)
     import jax
     from rich.console import Console
 
@@ -218,7 +241,7 @@ def _compare(command: Compare) -> int:
     folders: dict[str, list[Path]] = {name: [] for name in recipes}
     with stop_on_signals() as stop:
         for place, config in compare.runs(recipes, command.seeds, command.outer_steps):
-            devices = command.devices or _share(config.estimator.particles, jax.device_count())
+            devices = command.devices or share(config.estimator.particles, jax.device_count())
             console.print(f"{place}:", highlight=False)
             with show_progress(console) as on_progress:
                 result = train(
@@ -241,7 +264,7 @@ def _compare(command: Compare) -> int:
 
 
 def _diagnose(command: Diagnose) -> int:
-    _prepare_jax()
+    prepare_jax()
     from rich.console import Console
 
     from metaopt.diagnose_report import report_diagnosis
@@ -252,6 +275,27 @@ def _diagnose(command: Diagnose) -> int:
         estimators=command.estimators,
         reuses=command.reuse,
         budget=command.budget,
+        out=command.out,
+    )
+    return 0
+
+
+def _bench(command: Bench) -> int:
+    prepare_jax(command.devices)
+    from rich.console import Console
+
+    from metaopt.bench_report import report_bench
+
+    if command.seconds <= 0:
+        raise UserError(f"--seconds must be above 0, got {command.seconds}.")
+    report_bench(
+        Console(),
+        names=command.cases,
+        seconds=command.seconds,
+        devices=command.devices,
+        update=command.update,
+        scaling=command.scaling,
+        profile=command.profile,
         out=command.out,
     )
     return 0
@@ -280,23 +324,6 @@ def _list() -> int:
         table.add_section()
     Console().print(table)
     return 0
-
-
-def _prepare_jax(devices: int | None = None) -> None:
-    """A device a core on a CPU, and a compilation cache on disk; comes before JAX's first use."""
-    import jax
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    jax.config.update("jax_num_cpu_devices", devices or min(cores or 1, 8))
-    if jax.config.values["jax_compilation_cache_dir"] is None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache / "metaopt" / "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-
-
-def _share(particles: int, devices: int) -> int:
-    """The most devices, of those there are, that particles can be spread over evenly."""
-    return max(n for n in range(1, devices + 1) if particles % n == 0)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def test_the_page_is_self_contained(trained):
 @pytest.fixture
 def here(monkeypatch, capsys):
     """Runs the command line in this process: ``here(folder, "train", ...) -> code, out, err``."""
-    monkeypatch.setattr(command_line, "_prepare_jax", lambda devices=None: None)
+    monkeypatch.setattr(command_line, "prepare_jax", lambda devices=None: None)
 
     def run(folder, *args):
         monkeypatch.chdir(folder)

@@ -1,0 +1,120 @@
+"""What `metaopt bench` shows: tables, JSON and the scaling curves."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from metaopt import bench, bench_scaling, bench_update
+from metaopt.registry import choose
+from metaopt.rundir import write_atomically
+
+
+def report_bench(
+    console: Console,
+    *,
+    names: tuple[str, ...],
+    seconds: float,
+    devices: int | None,
+    update: bool,
+    scaling: bool,
+    profile: bool,
+    out: Path,
+) -> None:
+    """Runs what is asked for, shows it as it comes, and writes ``bench.json`` and pictures.
+
+    Args:
+      console: where to show it.
+      names: cases; all where there are none and nothing else is asked for.
+      seconds: how long to time each case's outer steps for.
+      devices: as for `metaopt train`.
+      update: time one update of every learned optimizer on a large tree.
+      scaling: measure cost and memory against N, W, T, the inner size and d.
+      profile: write a JAX trace of each case.
+      out: folder; files of the same name are replaced.
+
+    Raises:
+      UserError: for an unknown case.
+    """
+    every = bench.cases()
+    for name in names:
+        choose("case", name, every)
+    if not names and not update and not scaling:
+        names = tuple(every)
+    out.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Any] = {}
+
+    def keep(part: str, figures: Any) -> None:
+        found[part] = figures
+        write_atomically(out / "bench.json", json.dumps(found, indent=2) + "\n")
+
+    rows = {}
+    for name in names:
+        with console.status(f"{name} ..."):
+            folder = out / f"trace-{name}" if profile else None
+            rows[name] = bench.run_case(name, seconds=seconds, devices=devices, profile=folder)
+        keep("cases", rows)
+        if not console.is_terminal:
+            console.print(f"{name}: {rows[name]['steps_per_s']:,.0f} unroll steps/s")
+    if rows:
+        console.print(_cases(rows))
+    if update:
+        keep("update", bench_update.measure(console))
+        console.print(_updates(found["update"]))
+    if scaling:
+        keep("scaling", bench_scaling.measure(console))
+        picture = bench_scaling.picture(found["scaling"])
+        write_atomically(out / "scaling.png", picture)
+        console.print(f"Picture: {out / 'scaling.png'}", highlight=False, soft_wrap=True)
+    console.print(f"Figures: {out / 'bench.json'}", highlight=False, soft_wrap=True)
+
+
+def _cases(rows: dict[str, dict[str, Any]]) -> Table:
+    table = Table(title="Outer steps; medians", title_justify="left")
+    for heading in (
+        "case",
+        "unroll steps/s",
+        "ms an outer step",
+        "first update s (cached)",
+        "GFLOP/s",
+        "of product",
+        "GB/s",
+        "of copy",
+        "program MB",
+    ):
+        table.add_column(heading, justify="left" if heading == "case" else "right")
+    for name, row in rows.items():
+        table.add_row(
+            name,
+            f"{row['steps_per_s']:,.0f}",
+            f"{row['outer_ms']:.3g}",
+            f"{row['first_update_s']:.1f} ({row['first_update_cached_s']:.1f})",
+            f"{row['gflops']:.3g}",
+            f"{row['flops_fraction']:.1%}",
+            f"{row['gbytes']:.3g}",
+            f"{row['bytes_fraction']:.1%}",
+            f"{row['program_mb']:.3g}",
+        )
+    first = next(iter(rows.values()))
+    table.caption = (
+        f"{first['device']}. Of product, of copy: fractions of what a 2048³ float32 product and a "
+        "256 MB copy reached in the same process. Bytes are each state's, read and written once."
+    )
+    return table
+
+
+def _updates(rows: dict[str, dict[str, float]]) -> Table:
+    table = Table(title="One update of 10.5 million parameters", title_justify="left")
+    for heading in ("optimizer", "ms", "against adam", "state B/parameter", "peak B/parameter"):
+        table.add_column(heading, justify="left" if heading == "optimizer" else "right")
+    for name, row in rows.items():
+        table.add_row(
+            name,
+            f"{row['ms']:.0f}",
+            f"{row['against_adam']:.1f}x",
+            f"{row['state_bytes']:.1f}",
+            f"{row['peak_bytes']:.1f}",
+        )
+    return table

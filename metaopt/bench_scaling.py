@@ -1,0 +1,76 @@
+"""How an outer step's time and memory grow with each dimension of the problem, as curves."""
+
+import statistics
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from rich.console import Console
+
+from metaopt.config import Component, Config, EstimatorConfig
+from metaopt.devices import share
+from metaopt.experiment import build
+from metaopt.program import program
+from metaopt.sharding import particle_mesh
+
+AXES = {
+    "particles N": (4, 16, 64),
+    "window W": (1, 5, 20, 100),
+    "horizon T": (100, 400, 1600, 6400),
+    "inner width": (8, 32, 128),
+    "rule width": (8, 32, 128),
+}
+"""What is varied, the rest at its first guess: N = 8, W = 5, T = 100, both widths 32 (16 inner)."""
+
+ROUNDS = 5
+
+
+def _config(axis: str, value: int) -> Config:
+    at: dict[str, Any] = {"particles N": 8, "window W": 5, "horizon T": 100}
+    at |= {"inner width": 16, "rule width": 32, axis: value}
+    return Config(
+        task=Component("digits_mlp", (f"hidden=[{at['inner width']}]", "batch_size=32")),
+        optimizer=Component("mlp", (f"hidden=[{at['rule width']}, {at['rule width']}]",)),
+        estimator=EstimatorConfig(
+            particles=at["particles N"], window=at["window W"], horizon=at["horizon T"], sigma=0.01
+        ),
+    )
+
+
+def measure(console: Console) -> list[dict[str, Any]]:
+    """A row a point: its ``axis`` and ``value``, ``ms`` an outer step and ``program_mb``."""
+    rows = []
+    for axis, value in _points():
+        with console.status(f"{axis} = {value} ..."):
+            rows.append({"axis": axis, "value": value, **_point(_config(axis, value))})
+    return rows
+
+
+def _points() -> Iterator[tuple[str, int]]:
+    for axis, values in AXES.items():
+        yield from ((axis, value) for value in values)
+
+
+def _point(config: Config) -> dict[str, float]:
+    mesh = particle_mesh(share(config.estimator.particles, jax.device_count()))
+    pieces = program(build(config, mesh), mesh, seed=0, at_most=16)
+    state = pieces.start(pieces.key, pieces.data)
+    steps = pieces.steps.lower(state, pieces.data, jnp.int32(1)).compile()
+    times = []
+    for count in [1] + [4] * ROUNDS:
+        began = time.perf_counter()
+        state, metrics = steps(state, pieces.data, jnp.int32(count))
+        jax.block_until_ready(metrics)
+        times.append((time.perf_counter() - began) / count)
+    memory = steps.memory_analysis()
+    size = memory.temp_size_in_bytes + memory.argument_size_in_bytes
+    return {"ms": 1e3 * statistics.median(times[1:]), "program_mb": size / 2**20}
+
+
+def picture(rows: list[dict[str, Any]]) -> bytes:
+    """Time and memory against each axis, logarithmic, as PNG."""
+    from metaopt import figures
+
+    return figures.to_png(figures.scaling(rows, tuple(AXES)))
