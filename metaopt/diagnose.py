@@ -2,7 +2,7 @@
 
 Particles are measured in their stationary phases: every call makes a fresh population, burns each
 particle in to its phase at this very theta and takes one estimate, so that calls are independent
-(arXiv 2304.12180, section 4, compares tr Cov over K in this way).
+(arXiv 2304.12180 compares tr Cov over K in this way).
 """
 
 import math
