@@ -71,8 +71,9 @@ class Diagnose:
     """Which; `metaopt list` shows them."""
     reuse: tuple[int, ...] = ()
     """K of gpes: multiples of the window; some that divide the horizon if not given."""
-    budget: int = 20_000
-    """Unroll steps for each estimator; the reference takes four times as many."""
+    budget: int | None = None
+    """Unroll steps for each estimator, what takes a few seconds if not given; the reference has
+    four times as many."""
     out: Path | None = None
     """Folder for diagnose.json and variance.png; runs/diagnose-NAME if not given."""
     quiet: bool = False

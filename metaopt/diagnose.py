@@ -2,10 +2,11 @@
 
 Particles are measured in their stationary phases: every call makes a fresh population, burns each
 particle in to its phase at this very theta and takes one estimate, so that calls are independent
-(arXiv 2304.12180, section 4, compares tr Cov over K in this way).
+(arXiv 2304.12180 compares tr Cov over K in this way).
 """
 
 import math
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -15,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from metaopt.estimators.population import Stagger
-from metaopt.moments import Moments, sample
+from metaopt.moments import Moments, sample, squared_distance
 from metaopt.types import GradientEstimator, Key, PyTree, Theta
 
 POPULATIONS = 8
@@ -26,6 +27,12 @@ MEMORY = 2**26
 """Bytes of a population's states and noise at most; what `step` makes comes on top."""
 REFERENCE = 4
 """The reference's budget, in those of one estimator."""
+LEAST = 20_000
+"""Unroll steps of an estimator at least where no budget is given."""
+SECONDS = 2.0
+"""What they should take, where that is more."""
+CLEAR = 5.0
+"""A bias is resolved where its square is more than so many standard errors above 0."""
 
 
 class Candidate(NamedTuple):
@@ -58,8 +65,9 @@ class Row(NamedTuple):
       window, cost, particles, nonfinite, unroll_steps, variance, variance_error: as in `Moments`.
       work: tr Cov times ``cost``: the variance of an update at equal work, up to a factor.
       depth: tr Cov times W: at equal sequential depth, the particles' number being the same.
-      bias: norm of the mean's difference from the reference.
-      bias_error: its root mean square if there were no bias: chance alone makes as much.
+      bias: norm of the mean's difference from the reference, what chance adds taken off; 0 where
+        nothing is left.
+      resolution: the least bias that can be told from none.
     """
 
     estimator: str
@@ -74,7 +82,12 @@ class Row(NamedTuple):
     work: float
     depth: float
     bias: float
-    bias_error: float
+    resolution: float
+
+    @property
+    def biased(self) -> bool:
+        """Whether the bias is resolved."""
+        return self.bias > self.resolution
 
 
 def diagnose(
@@ -132,19 +145,43 @@ def diagnose(
     rows = []
     for candidate in candidates:
         found = moments(candidate.label, candidate, budget)
-        chance = sum(m.variance / max(m.particles, 1) for m in (found, truth))
+        square, error = squared_distance(found.populations, truth.populations)
         rows.append(
             Row(
                 estimator=candidate.name,
                 reuse=candidate.reuse,
                 work=found.variance * found.cost,
                 depth=found.variance * found.window,
-                bias=float(np.linalg.norm(found.mean - truth.mean)),
-                bias_error=math.sqrt(chance),
-                **{name: value for name, value in found._asdict().items() if name != "mean"},
+                bias=math.sqrt(np.maximum(square, 0.0)),
+                resolution=math.sqrt(CLEAR * error),
+                **{name: value for name, value in found._asdict().items() if name in Row._fields},
             )
         )
     return rows, truth
+
+
+def affordable(
+    candidate: Candidate, theta: Theta, data: PyTree, *, key: Key, mesh: Mesh | None = None
+) -> int:
+    """Unroll steps that take about `SECONDS` here, 1, 2 or 5 times a power of ten; or `LEAST`.
+
+    Measured on populations that grow until they take long enough to tell.
+    """
+    budget, elapsed = LEAST, 0.0
+    while elapsed < SECONDS / 10:
+        calls: list[tuple[float, float]] = []
+        tell = lambda done, calls=calls: calls.append((time.perf_counter(), done))
+        estimator = candidate.make(*population(candidate, theta, data, budget))
+        began = time.perf_counter()
+        sample(estimator, theta, data, budget=budget, key=key, mesh=mesh, on_progress=tell)
+        if len(calls) == 1 and time.perf_counter() - began > 10 * SECONDS:
+            return LEAST  # two populations are too many already
+        (began, first), (ended, last) = calls[0], calls[-1]  # the first includes compilation
+        elapsed, steps = ended - began, budget * (last - first)
+        budget *= 20
+    most = max(LEAST, steps / elapsed * SECONDS)
+    unit = 10 ** math.floor(math.log10(most))
+    return unit * max(times for times in (1, 2, 5) if times * unit <= most)
 
 
 def population(

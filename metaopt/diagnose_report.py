@@ -16,17 +16,15 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from metaopt import figures
-from metaopt.diagnose import REFERENCE, Row, diagnose
+from metaopt.diagnose import REFERENCE, Row, affordable, diagnose
 from metaopt.diagnose_setup import Subject, candidates, find
 from metaopt.errors import UserError
-from metaopt.moments import Moments
+from metaopt.moments import Moments, squared_distance
 from metaopt.rundir import write_atomically
 from metaopt.sharding import particle_mesh, replicate
 
 KEY_OF_DIAGNOSIS = 0x64696167
 """A diagnosis draws from a stream of its own: no particle of the run's is among the measured."""
-CLEAR = 3.0
-"""Biases of more than so many times what chance makes are set in bold."""
 
 
 def report_diagnosis(
@@ -35,7 +33,7 @@ def report_diagnosis(
     *,
     estimators: Sequence[str],
     reuses: Sequence[int] = (),
-    budget: int,
+    budget: int | None = None,
     out: Path | None = None,
 ) -> list[Row]:
     """Diagnoses a recipe or a run on all devices, prints the table and writes the files.
@@ -44,13 +42,14 @@ def report_diagnosis(
       target: as in `metaopt.diagnose_setup.find`.
       console: where progress and table go.
       estimators, reuses: as in `metaopt.diagnose_setup.candidates`.
-      budget: unroll steps for each estimator; the reference has 4 times as many.
+      budget: unroll steps for each estimator, what takes a few seconds here if not given; the
+        reference has 4 times as many.
       out: the folder for the files; ``runs/diagnose-NAME`` if not given.
 
     Raises:
       UserError: naming the value at fault; nothing has run then.
     """
-    if budget < 1:
+    if budget is not None and budget < 1:
         raise UserError(f"budget must be at least 1 unroll step, got {budget}.")
     if not estimators:
         raise UserError("name at least one estimator.")
@@ -67,12 +66,13 @@ def report_diagnosis(
     key = jax.random.fold_in(jax.random.key(subject.config.seed), KEY_OF_DIAGNOSIS)
     theta, data, key = replicate((subject.theta, subject.problem.data(), key), mesh)
     labels = ["reference", *(candidate.label for candidate in chosen)]
-    console.print(
-        f"Diagnosing {subject.description}: {len(chosen)} estimators and a reference, "
-        f"{budget:,} unroll steps each and {REFERENCE * budget:,} for the reference.",
-        highlight=False,
-        soft_wrap=True,
-    )
+    say = lambda text: console.print(text, highlight=False, soft_wrap=True)
+    say(f"Diagnosing {subject.description}: {len(chosen)} estimators and a reference.")
+    how = ""
+    if budget is None:
+        budget = affordable(full, theta, data, key=jax.random.fold_in(key, 0), mesh=mesh)
+        how = f" (--budget {budget} repeats it)"
+    say(f"{budget:,} unroll steps each{how}, {REFERENCE * budget:,} for the reference.")
     with _progress(console, labels) as on_progress:
         rows, reference = diagnose(
             theta,
@@ -84,13 +84,13 @@ def report_diagnosis(
             mesh=mesh,
             on_progress=on_progress,
         )
+    size = subject.config.estimator
+    title = f"{subject.description}: T = {size.horizon}, W = {size.window}"
     write_atomically(out / "diagnose.json", to_json(subject, budget, rows, reference))
-    write_atomically(
-        out / "variance.png", figures.to_png(figures.variance(rows, subject.description))
-    )
-    console.print(_table(rows, reference))
+    write_atomically(out / "variance.png", figures.to_png(figures.variance(rows, title)))
+    console.print(_table(rows, reference, budget))
     for name in ("diagnose.json", "variance.png"):
-        console.print(f"Written: {out / name}", highlight=False, soft_wrap=True)
+        say(f"Written: {out / name}")
     return rows
 
 
@@ -99,8 +99,8 @@ def to_json(subject: Subject, budget: int, rows: Sequence[Row], reference: Momen
     chosen = subject.config.estimator
     finite = lambda value: None if isinstance(value, float) and not math.isfinite(value) else value
     values = lambda record: {name: finite(value) for name, value in record._asdict().items()}
-    said: dict[str, Any] = values(reference._replace(mean=np.zeros(0)))
-    del said["mean"]
+    said: dict[str, Any] = values(reference)
+    del said["mean"], said["populations"]
     content = {
         "of": {
             "subject": subject.description,
@@ -118,25 +118,34 @@ def to_json(subject: Subject, budget: int, rows: Sequence[Row], reference: Momen
 
 
 def _norm(reference: Moments) -> float:
-    return float(np.linalg.norm(reference.mean))
+    """The gradient's norm, what chance adds taken off."""
+    nothing = np.zeros_like(reference.populations)
+    square, _ = squared_distance(reference.populations, nothing)
+    return math.sqrt(np.maximum(square, 0.0))
 
 
-def _table(rows: Sequence[Row], reference: Moments) -> Table:
-    error = math.sqrt(reference.variance / max(reference.particles, 1))
-    lost = sum(row.nonfinite for row in rows)
+def _table(rows: Sequence[Row], reference: Moments, budget: int) -> Table:
+    norm = _norm(reference)
     caption = (
         f"tr Cov of one particle in its stationary phases, ± standard error; times its window's "
         f"unroll steps (equal work), and times W (equal sequential depth). Bias: distance of the "
         f"mean from the reference, full_es by {reference.particles:,} pairs of its own (norm "
-        f"{_norm(reference):.3g} ± {error:.2g}); by chance alone it would be about as in the "
-        f"column beside it, and is bold where it is {CLEAR:g} times that."
-    ) + (f" {lost:,} particles were not finite and left out." if lost else "")
+        f"{norm:.2g}); pes and gpes can differ from it unbiased, as they smooth by several noises "
+        f"an episode. “< x”: not resolved, a bias below x would not show."
+    )
+    coarsest = max(row.resolution for row in rows)
+    if norm < coarsest < math.inf:
+        needed = f" --budget {budget * (coarsest / norm) ** 2:.0e}" if norm else " far more"
+        caption += f" One of the gradient's size would in every row with{needed}."
+    if lost := sum(row.nonfinite for row in rows):
+        caption += f" {lost:,} particles were not finite and left out."
     # Narrow enough for 80 columns, where rich would cut the numbers short.
     table = Table("estimator", caption=caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ("K", "W", "particles", "tr Cov", "× steps", "× W", "bias", "by chance"):
+    for column in ("K", "W", "particles", "tr Cov", "× steps", "× W", "bias"):
         table.add_column(column, justify="right")
     for row in rows:
-        bias = f"{row.bias:.2g}"
+        unresolved = f"< {row.resolution:.2g}" if math.isfinite(row.resolution) else "?"
+        bias = f"[bold]{row.bias:.2g}[/bold]" if row.biased else unresolved
         table.add_row(
             row.estimator,
             "" if row.reuse is None else str(row.reuse),
@@ -145,8 +154,7 @@ def _table(rows: Sequence[Row], reference: Moments) -> Table:
             f"{row.variance:.2g} ± {row.variance_error:.0e}",
             f"{row.work:.2g}",
             f"{row.depth:.2g}",
-            f"[bold]{bias}[/bold]" if row.bias > CLEAR * row.bias_error else bias,
-            f"{row.bias_error:.2g}",
+            bias,
         )
     return table
 

@@ -134,40 +134,43 @@ def courses(compared: list[Course]) -> Figure:
 
 
 def variance(rows: Sequence[Row], title: str) -> Figure:
-    """tr Cov of one particle against K, as it is and at equal work; others as horizontal lines.
+    """tr Cov of one particle against K, as it is, at equal work and at equal sequential depth.
 
-    Bars are standard errors. What has no variance, or none that is finite, is left out.
+    What has no K is a horizontal line. Bars are standard errors. What has no variance, or none that
+    is finite, is left out.
     """
     rows = [row for row in rows if 0 < row.variance < np.inf]
+    family = sorted((r for r in rows if r.reuse is not None), key=lambda row: row.reuse or 0)
+    kinds: dict[str, list[Row]] = {}
+    for row in family:
+        es = row.estimator in ("pes", "gpes", "nres")  # one mechanism, three names
+        kinds.setdefault("pes (K = W), gpes, nres (K = T)" if es else row.estimator, []).append(row)
+    others = [row for row in rows if row.reuse is None]
+    styles = iter(STYLES * len(others))
+    lines = [
+        (row, BASELINE, "-") if row.estimator == "full_es" else (row, INK, next(styles))
+        for row in others
+    ]
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(8.6, 3.9), layout="constrained")
-        panels = figure.subplots(1, 2)
-        family = sorted((r for r in rows if r.reuse is not None), key=lambda row: row.reuse or 0)
+        figure = Figure(figsize=(11.4, 3.9), layout="constrained")
+        panels = figure.subplots(1, 3)
         for axes, heading, of in (
             (panels[0], "of one particle", lambda row: 1.0),
             (panels[1], "times its unroll steps: equal work", lambda row: float(row.cost)),
+            (panels[2], "times its window: equal depth", lambda row: float(row.window)),
         ):
-            noted: dict[str, list[Row]] = {}
-            for row in family:
-                es = row.estimator in ("pes", "gpes", "nres")  # one mechanism, three names
-                label = "pes (K = W), gpes, nres (K = T)" if es else row.estimator
-                noted.setdefault(label, []).append(row)
-            for (label, members), color in zip(noted.items(), COLORS * len(noted), strict=False):
+            for (label, members), color in zip(kinds.items(), COLORS * len(kinds), strict=False):
                 values = np.array([row.variance * of(row) for row in members])
                 errors = np.array([row.variance_error * of(row) for row in members])
                 axes.errorbar(
                     [row.reuse for row in members], values, np.nan_to_num(errors),
                     fmt="o-", ms=4, lw=1.8, capsize=2, color=color, label=label,
                 )  # fmt: skip
-            others = [row for row in rows if row.reuse is None and row.estimator != "full_es"]
-            styles = zip(others, STYLES * len(others), strict=False)
-            lines = [(row, INK, style) for row, style in styles]
-            lines += [(row, BASELINE, "-") for row in rows if row.estimator == "full_es"]
             for row, color, style in lines:
                 height = row.variance * of(row)
                 axes.axhline(height, color=color, ls=style, lw=1.6, label=row.estimator)
             axes.set(xlabel="K, inner steps for which a noise is kept", xscale="log")
-            axes.set_xticks(sorted({row.reuse for row in family if row.reuse is not None}))
+            axes.set_xticks(_apart(sorted({row.reuse for row in family if row.reuse is not None})))
             axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
             axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
             heights = [row.variance * of(row) for row in rows]
@@ -177,7 +180,7 @@ def variance(rows: Sequence[Row], title: str) -> Figure:
                 _log_losses(axes)
             axes.set_title(f"tr Cov {heading}", fontsize=10)
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=4)
         figure.suptitle(title, fontsize=10, fontweight="bold", x=0.01, ha="left")
     return figure
 
@@ -199,6 +202,15 @@ def _log_losses(axes) -> None:
     axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
     axes.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+
+
+def _apart(ticks: list[int]) -> list[int]:
+    """Those of rising values whose labels have room on a logarithmic axis; the last is kept."""
+    kept: list[int] = []
+    for tick in reversed(ticks):
+        if not kept or kept[-1] >= 1.5 * tick:
+            kept.append(tick)
+    return kept
 
 
 def _figure(width: float, height: float):

@@ -18,6 +18,7 @@ class Moments(NamedTuple):
 
     Attributes:
       mean: ``[d]`` float64, the mean estimate.
+      populations: ``[P, d]`` float64, the estimates of those with two finite particles.
       variance: tr Cov of one particle's estimate, and its standard error.
       variance_error: from the spread over calls; NaN for a single call.
       particles: n, finite ones, over all calls.
@@ -28,6 +29,7 @@ class Moments(NamedTuple):
     """
 
     mean: np.ndarray
+    populations: np.ndarray
     variance: float
     variance_error: float
     particles: int
@@ -102,9 +104,14 @@ def sample(
         on_progress(min(1.0, spent / budget))
     column = lambda name: np.concatenate([said[name] for said in metrics])
     finite = size - column("nonfinite_pairs")
-    mean, variance, error = _average(np.concatenate(grads), column("particle_variance"), finite)
+    known = finite >= 2  # fewer say nothing of their spread
+    populations = np.concatenate(grads)[known].astype(np.float64)
+    mean, variance, error = _average(
+        populations, column("particle_variance")[known].astype(np.float64), finite[known]
+    )
     return Moments(
         mean=mean,
+        populations=populations,
         variance=variance,
         variance_error=error,
         particles=int(finite.sum()),
@@ -117,14 +124,53 @@ def sample(
 
 def _average(grads: np.ndarray, variances: np.ndarray, finite: np.ndarray):
     """Mean gradient, mean variance, its error; from populations' ``[P, d]``, ``[P]``, ``[P]``."""
-    known = finite >= 2  # fewer say nothing of their spread
-    if not known.any():
-        return np.full(grads.shape[1], np.nan), math.nan, math.nan
-    shares = finite[known] / finite[known].sum()
-    values = variances[known].astype(np.float64)
-    variance = float(shares @ values)
-    count = len(values)
+    count, size = grads.shape
+    if not count:
+        return np.full(size, np.nan), math.nan, math.nan
+    shares = finite / finite.sum()
+    variance = float(shares @ variances)
     error = math.nan
     if count > 1:
-        error = math.sqrt(shares**2 @ (values - variance) ** 2 * count / (count - 1))
-    return shares @ grads[known].astype(np.float64), variance, error
+        error = math.sqrt(shares**2 @ (variances - variance) ** 2 * count / (count - 1))
+    return shares @ grads, variance, error
+
+
+def squared_distance(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """|E a - E b|^2 without the part that chance adds, and its standard error where it is 0.
+
+    Products of different samples only, so that the noise has mean 0 (a U-statistic). Its standard
+    error shrinks with the number of dimensions that the noise is spread over: in many dimensions a
+    distance far below that of the two means by chance can be told from none.
+
+    Args:
+      a: ``[P, d]`` independent samples.
+      b: ``[Q, d]`` others.
+
+    Returns:
+      NaN for the error with fewer than 4 of either; for both with fewer than 2.
+
+    Example:
+      >>> rng = np.random.default_rng(0)
+      >>> a, b = rng.normal(size=(20, 1000)), rng.normal(0.1, 1, size=(20, 1000))
+      >>> square, error = squared_distance(a, b)
+      >>> bool(abs(square - 1000 * 0.1**2) < 4 * error < np.square(a.mean(0) - b.mean(0)).sum())
+      True
+    """
+    p, q = len(a), len(b)
+    if min(p, q) < 2:
+        return math.nan, math.nan
+
+    def within(x):
+        """Mean product of two different samples."""
+        return (np.square(x.sum(axis=0)).sum() - np.square(x).sum()) / (len(x) * (len(x) - 1))
+
+    square = within(a) + within(b) - 2 * a.mean(axis=0) @ b.mean(axis=0)
+    if min(p, q) < 4:
+        return float(square), math.nan
+    # Differences of disjoint pairs have mean 0 and twice the covariance. Their products squared are
+    # 4 tr(Cov Cov) on average.
+    da, db = (x[: len(x) // 2 * 2 : 2] - x[1::2] for x in (a, b))
+    off_diagonal = lambda x: np.square((x @ x.T)[~np.eye(len(x), dtype=bool)]).mean() / 4
+    variance = 2 * off_diagonal(da) / (p * (p - 1)) + 2 * off_diagonal(db) / (q * (q - 1))
+    variance += 4 * np.square(da @ db.T).mean() / 4 / (p * q)
+    return float(square), math.sqrt(variance)

@@ -10,7 +10,7 @@ WHOLE: dict[str, Any] = {"window": DEFAULT.window, "first_episode": DEFAULT.firs
 
 
 def _lorenz(outer_steps: int, rate: float, drop_step: int | None = None, **estimator) -> Config:
-    """The paper's first experiment with its constants (arXiv 2304.12180, appendix)."""
+    """The paper's first experiment, the constants from its authors' scripts (arXiv 2304.12180)."""
     online: dict[str, Any] = {"particles": 200, "horizon": 2000, "window": 100, "sigma": 0.04}
     online |= {"first_episode": "burn_in"}
     return Config(

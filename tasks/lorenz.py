@@ -4,7 +4,7 @@
 
 theta = (log a, log r), b known; L_t = (z_t - z_t^truth)^2 after the step. The loss is so rugged in
 theta that backpropagation through the 2000 steps is useless: the paper's first experiment (Li et
-al. 2023, arXiv 2304.12180, section 5.1).
+al. 2023, arXiv 2304.12180).
 """
 
 from typing import Any, NamedTuple, cast

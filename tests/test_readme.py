@@ -27,6 +27,7 @@ def test_everything_runs_in_order(tmp_path, monkeypatch, capsys):
     (tmp_path / "checkpoints").symlink_to(ROOT / "checkpoints")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command_line, "prepare_jax", lambda devices=None: None)
+    monkeypatch.setattr("metaopt.diagnose.SECONDS", 0.1)
     lines = "\n".join(blocks("bash")).replace("&&", "\n").splitlines()
     commands = [line.split()[1:] for line in lines if line.strip().startswith("metaopt ")]
     assert len(commands) >= 5

@@ -6,9 +6,10 @@ A particle's noise is drawn anew for each block c of K steps counted from its ep
     g = 1/(2 sigma^2 W) * sum_{t in window} (L_t^+ - L_t^-) * sum_{c <= n(t)} eps_c,  n = ceil(t/K)
 
 averaged over particles, is unbiased for the gradient of the smoothed per-step loss while theta
-stands still (GPES_K). K = W is PES (Vicol et al. 2021, arXiv 2112.13835); K = T, one noise for the
-whole episode, is NRES, whose variance is the least of the family (Li et al. 2023, arXiv 2304.12180,
-Theorem 4). Then the sum over blocks is the noise itself, and a key and sigma are all that is kept.
+stands still (GPES_K). The smoothing is by independent noises of the blocks, and so not quite the
+same for every K. K = W is PES (Vicol et al. 2021, arXiv 2112.13835); K = T, one noise for the whole
+episode, is NRES, whose variance is the least of the family (Li et al. 2023, arXiv 2304.12180). Then
+the sum over blocks is the noise itself, and a key and sigma are all that is kept.
 """
 
 import math

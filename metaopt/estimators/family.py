@@ -21,7 +21,7 @@ def nres(
     shaping: Shaping = "raw",
     mesh: Mesh | None = None,
 ) -> GradientEstimator:
-    """Noise-Reuse Evolution Strategies: one noise for a whole episode (arXiv 2304.12180, Eq. 8).
+    """Noise-Reuse Evolution Strategies: one noise for a whole episode (arXiv 2304.12180).
 
     Unbiased for a theta that stands still, with the least variance of the family. K = T.
 

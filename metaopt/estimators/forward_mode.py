@@ -2,7 +2,8 @@
 
 Each particle carries the derivative of its state along a random direction v of theta. A window's
 mean loss then has the directional derivative dL, and dL v is unbiased for its gradient, as
-E[v v^T] = I: the ES family's estimate in the limit of sigma to 0, block rule included.
+E[v v^T] = I (the forward gradient of Baydin et al. 2022, arXiv 2202.08587): the ES family's
+estimate in the limit of sigma to 0, block rule included.
 """
 
 from typing import NamedTuple

@@ -2,7 +2,8 @@
 
 Every window draws fresh noise, both halves start from the same state, which was reached with theta
 itself, and that noise alone multiplies the losses' difference: what theta did to the state before
-the window is left out of the gradient (arXiv 2304.12180, section 2).
+the window is left out of the gradient. Metz et al. 2019 (arXiv 1810.10180) train learned optimizers
+over truncated unrolls; Li et al. 2023 (arXiv 2304.12180) compare it with the unbiased family.
 """
 
 from typing import NamedTuple

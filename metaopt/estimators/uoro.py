@@ -6,7 +6,7 @@ With s~ theta~^T unbiased for ds/dtheta, one step of s' = f(s, theta) takes
     s~ <- rho1 a1 + rho2 a2,  theta~ <- b1/rho1 + b2/rho2,  rho_i = sqrt(|b_i| / |a_i|)
 
 which is unbiased again: nu is independent of the past, and E[nu nu^T] = I (Tallec and Ollivier
-2017, arXiv 1702.05043, Algorithm 1).
+2017, arXiv 1702.05043).
 """
 
 from typing import NamedTuple
