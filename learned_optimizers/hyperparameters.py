@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from learned_optimizers.transformation import transformation
 from metaopt import LearnedOptimizer
 
 
@@ -24,7 +25,7 @@ def sgd(*, learning_rate: float = 0.01) -> LearnedOptimizer:
     init = _logs(log_lr=("learning_rate", learning_rate))
 
     def optimizer(theta, num_steps=None):
-        return optax.with_extra_args_support(optax.sgd(jnp.exp(theta["log_lr"])))
+        return _citizen("sgd", optax.sgd(jnp.exp(theta["log_lr"])))
 
     return LearnedOptimizer(init, optimizer, {"log_lr": "log_lr"})
 
@@ -44,7 +45,7 @@ def sgdm(*, learning_rate: float = 0.01, momentum: float = 0.9) -> LearnedOptimi
     def optimizer(theta, num_steps=None):
         momentum = 1 - jnp.exp(theta["log_one_minus_momentum"])
         tx = optax.sgd(jnp.exp(theta["log_lr"]), momentum=momentum)
-        return optax.with_extra_args_support(tx)
+        return _citizen("sgdm", tx)
 
     paths = {"log_lr": "log_lr", "one_minus_momentum": "log_one_minus_momentum"}
     return LearnedOptimizer(init, optimizer, paths)
@@ -84,7 +85,7 @@ def adam(
             eps=eps,
             eps_root=eps if eps_root else 0.0,
         )
-        return _standard_promotion(tx)
+        return _citizen("adam", tx)
 
     paths = {
         "log_lr": "log_lr",
@@ -102,14 +103,12 @@ def _logs(**values: tuple[str, float]):
     return lambda key: {leaf: jnp.log(jnp.float32(v)) for leaf, (_, v) in values.items()}
 
 
-def _standard_promotion(
-    tx: optax.GradientTransformation,
-) -> optax.GradientTransformationExtraArgs:
-    """Lets optax mix counters and floats where the caller has JAX's dtype promotion strict."""
+def _citizen(name: str, tx: optax.GradientTransformation):
+    """One of optax's own in float32; optax mixes counters and floats, which a caller may forbid."""
 
-    def update(updates, state, params=None, **extra_args):
-        del extra_args
+    def update(grads, state, params, value):
+        del value
         with jax.numpy_dtype_promotion("standard"):
-            return tx.update(updates, state, params)
+            return tx.update(grads, state, params)
 
-    return optax.GradientTransformationExtraArgs(tx.init, update)
+    return transformation(name, tx.init, update, reads=())

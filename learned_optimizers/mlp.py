@@ -6,6 +6,7 @@ momenta and writes a direction and a log-magnitude:
     p <- p - dir * exp(1e-3 * mag) * 1e-3
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -13,7 +14,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_optimizers.features import FirstLayer, LastLayer, ema, kernel_init, time_features
+from learned_optimizers.features import (
+    FirstLayer,
+    ema,
+    later_layers,
+    time_features,
+    validate_widths,
+)
+from learned_optimizers.transformation import transformation
 from metaopt import LearnedOptimizer
 
 MOMENTUM_DECAYS = (0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
@@ -33,7 +41,7 @@ class MLPState(NamedTuple):
 
 
 class MLPRule(nn.Module):
-    """``(features [..., 8], time features [11]) -> step [...]`` for the elements of one tensor.
+    """``(features [..., 8] in groups, time features [11]) -> step [...]``, one tensor's elements.
 
     Attributes:
       hidden: widths of the hidden layers, ReLU after each.
@@ -42,16 +50,10 @@ class MLPRule(nn.Module):
     hidden: tuple[int, ...] = (32, 32)
 
     @nn.compact
-    def __call__(self, features: jax.Array, time: jax.Array) -> jax.Array:
-        # Elements as rows: on a CPU twice as fast as keeping the tensor's own axes.
-        rows = features.reshape(-1, features.shape[-1])
-        x = FirstLayer(self.hidden[0], name="layer_0")(rows, time)
-        for i, width in enumerate(self.hidden[1:], start=1):
-            x = nn.Dense(width, kernel_init=kernel_init, name=f"layer_{i}")(nn.relu(x))
-        x = LastLayer(2, name=f"layer_{len(self.hidden)}")(x)
-        direction, magnitude = x[:, 0], x[:, 1]
-        step = direction * jnp.exp(magnitude * EXP_MULT) * STEP_MULT
-        return step.reshape(features.shape[:-1])
+    def __call__(self, features: Sequence[jax.Array], time: jax.Array) -> jax.Array:
+        x = FirstLayer(self.hidden[0], name="layer_0")(features, time)
+        x = later_layers(x, self.hidden, outputs=2)
+        return x[..., 0] * jnp.exp(x[..., 1] * EXP_MULT) * STEP_MULT
 
 
 def mlp(*, hidden: tuple[int, ...] = (32, 32)) -> LearnedOptimizer:
@@ -75,39 +77,32 @@ def mlp(*, hidden: tuple[int, ...] = (32, 32)) -> LearnedOptimizer:
       >>> params = {"w": jnp.ones((3, 2))}
       >>> updates, state = tx.update(params, tx.init(params), params)
     """
-    hidden = tuple(hidden)
-    if not hidden or not all(isinstance(width, int) and width > 0 for width in hidden):
-        raise ValueError(f"hidden must be one or more positive integers, got {hidden!r}.")
+    hidden = validate_widths(hidden)
     rule = MLPRule(hidden)
     decays = jnp.array(MOMENTUM_DECAYS, jnp.float32)
 
     def init_theta(key):
-        features = jnp.zeros((1, 2 + len(MOMENTUM_DECAYS)))
+        features = [jnp.zeros((1, 2 + len(MOMENTUM_DECAYS)))]
         return rule.init(key, features, time_features(jnp.int32(0)))["params"]
 
     def optimizer(theta, num_steps=None):
         del num_steps  # this rule reads the step, not the horizon
 
         def init(params):
-            zeros = lambda p: jnp.zeros((*p.shape, len(MOMENTUM_DECAYS)), jnp.float32)
+            zeros = lambda p: jnp.zeros((*p.shape, len(MOMENTUM_DECAYS)))
             return MLPState(jnp.int32(0), jax.tree.map(zeros, params))
 
-        def update(updates, state, params=None, **extra_args):
-            del extra_args
-            if params is None:
-                raise ValueError("the mlp optimizer reads the parameters: update(g, state, params)")
+        def update(grads, state, params, value):
+            del value
             time = time_features(state.step)
-            accumulate = lambda g, m: ema(m, g.astype(jnp.float32)[..., None], decays)
-            momenta = jax.tree.map(accumulate, updates, state.momenta)
+            momenta = jax.tree.map(lambda g, m: ema(m, g[..., None], decays), grads, state.momenta)
+            step = lambda g, p, m: (
+                -rule.apply({"params": theta}, [g[..., None], p[..., None], m], time)
+            )
+            updates = jax.tree.map(step, grads, params, momenta)
+            return updates, MLPState(state.step + 1, momenta)
 
-            def step(g, p, m):
-                inputs = jnp.stack([g, p], axis=-1).astype(jnp.float32)
-                features = jnp.concatenate([inputs, m], axis=-1)  # [..., 8]
-                return -jnp.asarray(rule.apply({"params": theta}, features, time), p.dtype)
-
-            return jax.tree.map(step, updates, params, momenta), MLPState(state.step + 1, momenta)
-
-        return optax.GradientTransformationExtraArgs(init, update)
+        return transformation("mlp", init, update)
 
     return LearnedOptimizer(init_theta, optimizer, _public_paths(len(hidden) + 1))
 
