@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping
 
 import jax
 
+from learned_optimizers.adafac_mlp import adafac_mlp
 from learned_optimizers.hyperparameters import adam, sgd, sgdm
 from learned_optimizers.mlp import mlp
 from metaopt import LearnedOptimizer, Theta, choose, unflatten_theta
 
 LEARNED_OPTIMIZERS: dict[str, Callable[..., LearnedOptimizer]] = {
+    "adafac_mlp": adafac_mlp,
     "adam": adam,
     "mlp": mlp,
     "sgd": sgd,
@@ -42,4 +44,4 @@ def import_theta(name: str, flat: Mapping[str, jax.Array], **arguments) -> Theta
     return unflatten_theta(ours, jax.eval_shape(optimizer.init, jax.random.key(0)))
 
 
-__all__ = ["LEARNED_OPTIMIZERS", "adam", "import_theta", "mlp", "sgd", "sgdm"]
+__all__ = ["LEARNED_OPTIMIZERS", "adafac_mlp", "adam", "import_theta", "mlp", "sgd", "sgdm"]

@@ -12,7 +12,7 @@ from learned_optimizers import LEARNED_OPTIMIZERS, import_theta
 
 TRACES = [
     f"{name}-{seed}"
-    for name in ("learnable_sgd", "learnable_sgdm", "learnable_adam", "mlp")
+    for name in ("learnable_sgd", "learnable_sgdm", "learnable_adam", "mlp", "adafac_mlp")
     for seed in (0, 1)
 ]
 
