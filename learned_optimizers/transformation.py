@@ -32,7 +32,8 @@ def transformation(
       ValueError: from the transformation's own ``update``, where it is called without these.
 
     Example:
-      >>> tx = transformation("sign", lambda p: (), lambda g, s, p, v: (jax.tree.map(jnp.sign, g), s))
+      >>> sign = lambda grads, state, params, value: (jax.tree.map(jnp.sign, grads), state)
+      >>> tx = transformation("sign", lambda params: (), sign)
       >>> params = jnp.ones(2, jnp.bfloat16)
       >>> tx.update(3 * params, tx.init(params), params)[0]
       Array([1, 1], dtype=bfloat16)

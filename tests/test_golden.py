@@ -34,7 +34,9 @@ def read(path):
 
 
 def select(trace, prefix):
-    return {k.removeprefix(prefix): jnp.asarray(v) for k, v in trace.items() if k.startswith(prefix)}
+    return {
+        k.removeprefix(prefix): jnp.asarray(v) for k, v in trace.items() if k.startswith(prefix)
+    }
 
 
 def excess(ours, expected, start, tolerance):

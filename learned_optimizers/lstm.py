@@ -1,0 +1,113 @@
+"""The per-coordinate LSTM optimizer (Andrychowicz et al. 2016, arXiv 1606.04474).
+
+A two-layer LSTM, shared by all elements of all tensors, with a state for each, reads an element's
+gradient and writes its update. Gradients of all sizes are made readable first (appendix A):
+
+    (log|g| / 10, sign g)   where |g| >= e^-10,   else   (-1, e^10 g)
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from learned_optimizers.features import kernel_init, validate_widths
+from learned_optimizers.recurrent import Carry, LSTMCell
+from learned_optimizers.transformation import transformation
+from metaopt import LearnedOptimizer
+
+PREPROCESSING = 10.0
+
+
+class LSTMRule(nn.Module):
+    """``(carries, gradient [rows]) -> (carries, step [rows])``, elements as rows.
+
+    Attributes:
+      widths: of the layers.
+    """
+
+    widths: tuple[int, ...] = (20, 20)
+
+    @nn.compact
+    def __call__(self, carries: tuple[Carry, ...], gradient: jax.Array):
+        x, after = log_and_sign(gradient), []
+        for i, width in enumerate(self.widths):
+            after.append(LSTMCell(width, name=f"lstm_{i}")(carries[i], x))
+            x = after[-1].hidden
+        step = nn.Dense(1, kernel_init=kernel_init, name="output")(x)[:, 0]
+        return tuple(after), step
+
+
+def lstm(*, hidden: tuple[int, ...] = (20, 20), output_scale: float = 0.1) -> LearnedOptimizer:
+    """An LSTM for every coordinate, 2 -> 20 -> 20 -> 1: 5141 meta-parameters.
+
+    Reads gradients alone: neither parameters, horizon nor loss. The state has, in the place of each
+    tensor, a `Carry` for each layer, with leaves ``[*tensor, width]``.
+
+    Args:
+      hidden: widths of the LSTM layers.
+      output_scale: what the last layer's output is multiplied by.
+
+    Raises:
+      ValueError: where a width is not a positive integer, or the scale not a finite number above 0.
+
+    Example:
+      >>> optimizer = lstm()
+      >>> theta = optimizer.init(jax.random.key(0))
+      >>> sum(leaf.size for leaf in jax.tree.leaves(theta))
+      5141
+      >>> tx, params = optimizer.optimizer(theta), {"w": jnp.ones((3, 2))}
+      >>> updates, state = tx.update(params, tx.init(params))
+    """
+    hidden = validate_widths(hidden)
+    if not (isinstance(output_scale, (int, float)) and 0 < output_scale < float("inf")):
+        raise ValueError(f"output_scale must be a finite number above 0, got {output_scale!r}.")
+    rule = LSTMRule(hidden)
+
+    def zeros(shape):
+        return tuple(Carry(jnp.zeros((*shape, n)), jnp.zeros((*shape, n))) for n in hidden)
+
+    def init_theta(key):
+        return rule.init(key, zeros((1,)), jnp.zeros(1))["params"]
+
+    def optimizer(theta, num_steps=None):
+        del num_steps  # the state is all that this rule knows of time
+
+        def init(params):
+            return jax.tree.map(lambda p: zeros(p.shape), params)
+
+        def update(grads, state, params, value):
+            del params, value
+
+            def step(g, carries):
+                rows = jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), carries)
+                after, step = rule.apply({"params": theta}, rows, g.reshape(-1))
+                after = jax.tree.map(lambda new, old: new.reshape(old.shape), after, carries)
+                return -output_scale * step.reshape(g.shape), after
+
+            tensors, structure = jax.tree.flatten(grads)
+            results = map(step, tensors, structure.flatten_up_to(state))
+            updates, state = zip(*results, strict=True)
+            return structure.unflatten(updates), structure.unflatten(state)
+
+        return transformation("lstm", init, update, reads=())
+
+    return LearnedOptimizer(init_theta, optimizer)
+
+
+def log_and_sign(gradient: jax.Array) -> jax.Array:
+    """What the LSTM reads of a gradient: ``[rows]`` to ``[rows, 2]``.
+
+    Example:
+      >>> log_and_sign(jnp.array([-1.0, 0.0])).tolist()
+      [[0.0, -1.0], [-1.0, 0.0]]
+    """
+    magnitude = jnp.abs(gradient)
+    large = magnitude >= jnp.exp(-PREPROCESSING)
+    log = jnp.log(jnp.where(large, magnitude, 1.0)) / PREPROCESSING
+    return jnp.stack(
+        [
+            jnp.where(large, log, -1.0),
+            jnp.where(large, jnp.sign(gradient), jnp.exp(PREPROCESSING) * gradient),
+        ],
+        axis=-1,
+    )
