@@ -23,7 +23,13 @@ from learned_optimizers.factored import (
     element_features,
     init_accumulators,
 )
-from learned_optimizers.features import FirstLayer, later_layers, time_features, validate_widths
+from learned_optimizers.features import (
+    FirstLayer,
+    apply,
+    later_layers,
+    time_features,
+    validate_widths,
+)
 from learned_optimizers.transformation import transformation
 from metaopt import LearnedOptimizer
 
@@ -106,7 +112,7 @@ def adafac_mlp(*, hidden: tuple[int, ...] = (4, 4)) -> LearnedOptimizer:
 
             def step(*statistics):
                 features = element_features(*statistics, vector_epsilon=1e-6)
-                return -rule.apply({"params": theta["rule"]}, features, time)
+                return -apply(rule, theta["rule"], features, time)
 
             updates = jax.tree.map(step, grads, params, *accumulators)
             return updates, AdafacMLPState(state.step + 1, accumulators)

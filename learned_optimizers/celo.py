@@ -25,7 +25,7 @@ from learned_optimizers.factored import (
     init_accumulators,
     rule_paths,
 )
-from learned_optimizers.features import validate_widths
+from learned_optimizers.features import apply, validate_widths
 from learned_optimizers.recurrent import Carry, start_carry
 from learned_optimizers.scheduler import (
     FRACTIONS,
@@ -136,8 +136,9 @@ def celo(
         def update(grads, state, params, value):
             losses, loss_inputs = update_losses(state.losses, value, state.step)
             fraction = fraction_features(state.step.astype(jnp.float32) / horizon)
-            carry, controls, size = network.apply(
-                {"params": theta["scheduler"]["network"]},
+            carry, controls, size = apply(
+                network,
+                theta["scheduler"]["network"],
                 state.carry,
                 jnp.concatenate([fraction, loss_inputs])[None],
             )

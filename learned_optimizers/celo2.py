@@ -26,7 +26,7 @@ from learned_optimizers.factored import (
     init_accumulators,
     rule_paths,
 )
-from learned_optimizers.features import inverse_rms
+from learned_optimizers.features import apply, inverse_rms
 from learned_optimizers.transformation import transformation
 from metaopt import LearnedOptimizer, Theta
 
@@ -115,7 +115,7 @@ def scale_by_celo2(
     adam = optax.scale_by_adam(0.9, 0.95, 1e-8)
 
     def matrix_step(features):  # of one matrix: leaves [rows, columns, F]
-        step = rule.apply({"params": theta}, features)[..., 0]
+        step = apply(rule, theta, features)[..., 0]
         if orthogonalize:
             step = newton_schulz(step)
         return step * inverse_rms(step[..., None], EPSILON)

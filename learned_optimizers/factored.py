@@ -5,7 +5,8 @@
     row <- beta row + (1 - beta) mean_d0 g^2      d0 the largest axis, d1 the next
     col <- beta col + (1 - beta) mean_d1 g^2
 
-Rows and columns (Shazeer and Stern 2018, arXiv 1804.04235) keep the axis that they are a mean over, with length 1, so that they broadcast.
+Rows and columns (Shazeer and Stern 2018, arXiv 1804.04235) keep the axis that they are a mean over,
+with length 1, so that they broadcast.
 """
 
 from typing import NamedTuple

@@ -1,10 +1,13 @@
 """Pieces that the rules share: moving averages, normalisers, time features, layers."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from metaopt import Theta
 
 TIME_SCALES = (1, 3, 10, 30, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5)
 """Inner steps at which `time_features` cross 0."""
@@ -48,6 +51,11 @@ def kernel_init(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> ja
     return jax.random.truncated_normal(key, -2, 2, shape, dtype) / jnp.sqrt(
         jnp.asarray(shape[0], dtype)
     )
+
+
+def apply(rule: nn.Module, theta: Theta, *inputs: Any) -> Any:
+    """A rule's outputs under its meta-parameters."""
+    return rule.apply({"params": theta}, *inputs)
 
 
 def normalised_product(

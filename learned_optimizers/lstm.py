@@ -6,11 +6,13 @@ gradient and writes its update. Gradients of all sizes are made readable first (
     (log|g| / 10, sign g)   where |g| >= e^-10,   else   (-1, e^10 g)
 """
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from learned_optimizers.features import kernel_init, validate_widths
+from learned_optimizers.features import apply, kernel_init, validate_widths
 from learned_optimizers.recurrent import Carry, LSTMCell
 from learned_optimizers.transformation import transformation
 from metaopt import LearnedOptimizer
@@ -28,7 +30,7 @@ class LSTMRule(nn.Module):
     widths: tuple[int, ...] = (20, 20)
 
     @nn.compact
-    def __call__(self, carries: tuple[Carry, ...], gradient: jax.Array):
+    def __call__(self, carries: Sequence[Carry], gradient: jax.Array):
         x, after = log_and_sign(gradient), []
         for i, width in enumerate(self.widths):
             after.append(LSTMCell(width, name=f"lstm_{i}")(carries[i], x))
@@ -40,8 +42,8 @@ class LSTMRule(nn.Module):
 def lstm(*, hidden: tuple[int, ...] = (20, 20), output_scale: float = 0.1) -> LearnedOptimizer:
     """An LSTM for every coordinate, 2 -> 20 -> 20 -> 1: 5141 meta-parameters.
 
-    Reads gradients alone: neither parameters, horizon nor loss. The state has, in the place of each
-    tensor, a `Carry` for each layer, with leaves ``[*tensor, width]``.
+    Reads gradients alone: neither parameters, horizon nor loss. The state has a `Carry` for
+    each layer, of trees like the parameters with leaves ``[*tensor, width]``.
 
     Args:
       hidden: widths of the LSTM layers.
@@ -63,31 +65,33 @@ def lstm(*, hidden: tuple[int, ...] = (20, 20), output_scale: float = 0.1) -> Le
         raise ValueError(f"output_scale must be a finite number above 0, got {output_scale!r}.")
     rule = LSTMRule(hidden)
 
-    def zeros(shape):
-        return tuple(Carry(jnp.zeros((*shape, n)), jnp.zeros((*shape, n))) for n in hidden)
-
     def init_theta(key):
-        return rule.init(key, zeros((1,)), jnp.zeros(1))["params"]
+        carries = tuple(Carry(jnp.zeros((1, n)), jnp.zeros((1, n))) for n in hidden)
+        return rule.init(key, carries, jnp.zeros(1))["params"]
 
     def optimizer(theta, num_steps=None):
         del num_steps  # the state is all that this rule knows of time
 
         def init(params):
-            return jax.tree.map(lambda p: zeros(p.shape), params)
+            zeros = lambda n: jax.tree.map(lambda p: jnp.zeros((*p.shape, n)), params)
+            return tuple(Carry(zeros(n), zeros(n)) for n in hidden)
 
         def update(grads, state, params, value):
             del params, value
 
-            def step(g, carries):
-                rows = jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), carries)
-                after, step = rule.apply({"params": theta}, rows, g.reshape(-1))
-                after = jax.tree.map(lambda new, old: new.reshape(old.shape), after, carries)
-                return -output_scale * step.reshape(g.shape), after
+            def step(g, *leaves):  # of one tensor: hidden and cell of each layer
+                rows = [leaf.reshape(-1, leaf.shape[-1]) for leaf in leaves]
+                carries = [Carry(*pair) for pair in zip(rows[::2], rows[1::2], strict=True)]
+                carries, step = apply(rule, theta, carries, g.reshape(-1))
+                after = [leaf.reshape(*g.shape, -1) for carry in carries for leaf in carry]
+                return -output_scale * step.reshape(g.shape), *after
 
-            tensors, structure = jax.tree.flatten(grads)
-            results = map(step, tensors, structure.flatten_up_to(state))
-            updates, state = zip(*results, strict=True)
-            return structure.unflatten(updates), structure.unflatten(state)
+            trees = [grads, *(tree for carry in state for tree in carry)]
+            results = map(step, *map(jax.tree.leaves, trees))
+            structure = jax.tree.structure(grads)
+            columns = zip(*results, strict=True)
+            updates, *after = (jax.tree.unflatten(structure, column) for column in columns)
+            return updates, tuple(map(Carry, after[::2], after[1::2]))
 
         return transformation("lstm", init, update, reads=())
 

@@ -16,6 +16,7 @@ import optax
 
 from learned_optimizers.features import (
     FirstLayer,
+    apply,
     ema,
     later_layers,
     time_features,
@@ -96,9 +97,7 @@ def mlp(*, hidden: tuple[int, ...] = (32, 32)) -> LearnedOptimizer:
             del value
             time = time_features(state.step)
             momenta = jax.tree.map(lambda g, m: ema(m, g[..., None], decays), grads, state.momenta)
-            step = lambda g, p, m: (
-                -rule.apply({"params": theta}, [g[..., None], p[..., None], m], time)
-            )
+            step = lambda g, p, m: -apply(rule, theta, [g[..., None], p[..., None], m], time)
             updates = jax.tree.map(step, grads, params, momenta)
             return updates, MLPState(state.step + 1, momenta)
 

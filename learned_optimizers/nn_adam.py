@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from learned_optimizers.factored import GRADIENT_CLIP
-from learned_optimizers.features import ema
+from learned_optimizers.features import apply, ema
 from learned_optimizers.recurrent import Carry, LSTMCell, log_magnitude, start_carry, zero_start
 from learned_optimizers.transformation import transformation
 from metaopt import LearnedOptimizer
@@ -111,7 +111,7 @@ def nn_adam() -> LearnedOptimizer:
 
             tensors = zip(*map(jax.tree.leaves, (params, grads, m, v)), state.stored, strict=True)
             features = jnp.stack([tensor_features(*tensor) for tensor in tensors])
-            carry, moves = rule.apply({"params": theta["rule"]}, state.carry, features)
+            carry, moves = apply(rule, theta["rule"], state.carry, features)
             stored = 0.1 * jnp.log(in_range(state.stored + moves))
             return updates, NNAdamState(m, v, stored, carry)
 

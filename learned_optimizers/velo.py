@@ -27,7 +27,7 @@ from learned_optimizers.factored import (
     init_accumulators,
     rule_paths,
 )
-from learned_optimizers.features import validate_widths
+from learned_optimizers.features import apply, validate_widths
 from learned_optimizers.recurrent import Carry, log_magnitude, start_carry
 from learned_optimizers.scheduler import (
     SHORTEST_HALF_LIFE,
@@ -131,8 +131,9 @@ def velo(
                 lambda p, m, v: tensor_features(p, m, v, *shared),
                 params, before.momentum, before.rms,
             )  # fmt: skip
-            carry, controls, sizes = scheduler.apply(
-                {"params": theta["scheduler"]["network"]},
+            carry, controls, sizes = apply(
+                scheduler,
+                theta["scheduler"]["network"],
                 state.carry,
                 jnp.stack(jax.tree.leaves(rows)),
             )
@@ -156,7 +157,7 @@ def velo(
 
 def rule_step(rule: FactoredRule, weights, gradient, parameter, *statistics) -> jax.Array:
     """dir * exp(1e-3 mag) * sqrt(mean p^2 + 1e-9) * 1e-3 of one tensor; Celo's as well."""
-    x = rule.apply({"params": weights}, element_features(gradient, parameter, *statistics))
+    x = apply(rule, weights, element_features(gradient, parameter, *statistics))
     scale = jnp.sqrt(jnp.mean(jnp.square(parameter)) + 1e-9)
     return x[..., 0] * jnp.exp(EXP_MULT * x[..., 1]) * scale * STEP_MULT
 
