@@ -12,7 +12,7 @@ from learned_optimizers.lstm import lstm
 from learned_optimizers.mlp import mlp
 from learned_optimizers.nn_adam import nn_adam
 from learned_optimizers.velo import velo
-from metaopt import LearnedOptimizer, Theta, choose, unflatten_theta
+from metaopt import LearnedOptimizer, Theta, choose, theta_from_public
 
 LEARNED_OPTIMIZERS: dict[str, Callable[..., LearnedOptimizer]] = {
     "adafac_mlp": adafac_mlp,
@@ -51,8 +51,7 @@ def import_theta(name: str, flat: Mapping[str, jax.Array], **arguments) -> Theta
     """
     name = name.removeprefix("learnable_")
     optimizer = choose("learned optimizer", name, LEARNED_OPTIMIZERS)(**arguments)
-    ours = {optimizer.public_paths.get(path, path): array for path, array in flat.items()}
-    return unflatten_theta(ours, jax.eval_shape(optimizer.init, jax.random.key(0)))
+    return theta_from_public(optimizer, flat)
 
 
 __all__ = [

@@ -2,6 +2,7 @@
 
 from metaopt import estimators, inner, outer
 from metaopt.errors import UserError
+from metaopt.importer import theta_from_public
 from metaopt.linen import apply_gradients
 from metaopt.pretrained import load_optimizer as load
 from metaopt.registry import catalogue, choose
@@ -40,6 +41,7 @@ __all__ = [
     "inner",
     "load",
     "outer",
+    "theta_from_public",
     "unflatten_theta",
     "unroll",
 ]
