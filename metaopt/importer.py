@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import flax.serialization
 import jax
 import numpy as np
 
@@ -70,6 +69,8 @@ def read_msgpack(path: str | Path) -> dict[str, np.ndarray]:
     Raises:
       UserError: where it cannot be read or is something else.
     """
+    import flax.serialization  # here, so that `import metaopt` stays light
+
     try:
         content = Path(path).read_bytes()
     except OSError as error:

@@ -245,3 +245,22 @@ def test_celo2_is_optax_pieces_around_its_scaling():
         return results
 
     near(*two_steps(FEW), rtol=1e-5)
+
+
+def test_celo_without_its_scheduler_is_the_rule():
+    """Phase 1 of meta-training, on the same theta: a schedule of 1 changes nothing."""
+    optimizer, theta = made("celo")
+    network = theta["scheduler"]["network"]
+    always_one = {"kernel": jnp.zeros((4, 1)), "bias": jnp.log(jnp.full(1, 10.0))}
+    theta = theta | {
+        "scheduler": theta["scheduler"] | {"network": network | {"step_size": always_one}}
+    }
+    phase_one = LEARNED_OPTIMIZERS["celo"](lstm_hidden_size=4, scheduler=False)
+
+    @jit
+    def both(params):
+        with_it, without = optimizer.optimizer(theta, 10), phase_one.optimizer(theta)
+        first, _ = with_it.update(params, with_it.init(params), params, value=VALUE)
+        return first, without.update(params, without.init(params), params)[0]
+
+    near(*both({"kernel": FEW["kernel"]}), rtol=1e-5, atol=0.0)
