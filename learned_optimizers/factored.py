@@ -49,7 +49,8 @@ class Accumulators(NamedTuple):
       rms: likewise ``[..., 1]``.
       row: likewise ``[..., 3]``, with length 1 in the largest axis; for tensors of fewer than two
         axes the second moment itself.
-      column: likewise, with length 1 in the second largest axis; for those ``[0]``.
+      column: likewise, with length 1 in the second largest axis; for those None (checkpoints cannot
+        hold arrays without elements).
     """
 
     momentum: optax.Updates
@@ -95,7 +96,7 @@ def init_accumulators(params: optax.Params) -> Accumulators:
 
     def reduced(p, which):
         if (axes := factored_axes(p.shape)) is None:
-            return jnp.zeros((*p.shape, factored) if which == 1 else (0,))
+            return jnp.zeros((*p.shape, factored)) if which == 1 else None
         return jnp.zeros((*(1 if i == axes[which] else n for i, n in enumerate(p.shape)), factored))
 
     return Accumulators(
@@ -114,7 +115,7 @@ def accumulate(old: Accumulators, grads: optax.Updates, decays: Decays) -> Accum
         if (axes := factored_axes(g.shape)) is not None:
             square = square.mean(axes[which], keepdims=True)
         elif which == 0:
-            return v
+            return None
         return ema(v, square[..., None], decays.factored)
 
     return Accumulators(
@@ -133,7 +134,7 @@ def element_features(
     momentum: jax.Array,
     rms: jax.Array,
     row: jax.Array,
-    column: jax.Array,
+    column: jax.Array | None,
     *,
     rms_epsilon: float = 1e-6,
     vector_epsilon: float = 0.0,
@@ -154,7 +155,8 @@ def element_features(
       vector_epsilon: likewise, in ``factored_momentum`` of tensors of fewer than two axes.
     """
     g, inverse = gradient[..., None], jax.lax.rsqrt(rms + rms_epsilon)
-    if (axes := factored_axes(gradient.shape)) is None:
+    axes = factored_axes(gradient.shape)
+    if axes is None or column is None:
         column = row
         factored_gradient = g * _safe_rsqrt(row + 1e-9)
         # A gradient that was always 0 leaves 0 / sqrt(0): 0, and so are its derivatives.

@@ -141,13 +141,13 @@ def velo(
             weights = jax.tree.map(mix, theta["rule"])  # leaves [tensors, ...]
 
             accumulators = accumulate(before, grads, decays)
-            updates = [
-                -sizes[i] * rule_step(rule, jax.tree.map(lambda w, i=i: w[i], weights), *tensor)
-                for i, tensor in enumerate(
-                    zip(*map(jax.tree.leaves, (grads, params, *accumulators)), strict=True)
-                )
-            ]
-            updates = jax.tree.unflatten(jax.tree.structure(grads), updates)
+            index = jax.tree.unflatten(jax.tree.structure(grads), range(len(sizes)))
+
+            def step(i, *tensor):
+                own = jax.tree.map(lambda w: w[i], weights)
+                return -sizes[i] * rule_step(rule, own, *tensor)
+
+            updates = jax.tree.map(step, index, grads, params, *accumulators)
             return updates, VeLOState(state.step + 1, accumulators, losses, carry)
 
         return transformation("velo", init, update, reads=("params", "value"))

@@ -74,6 +74,7 @@ def test_every_tensor_everywhere(name):
     updates, state, after = run(GRADS, PARAMS)
     assert specs(updates) == specs(PARAMS)
     assert specs(state) == specs(after)
+    assert all(leaf.size for leaf in jax.tree.leaves(state))  # Orbax saves no empty arrays
     floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
     assert all(leaf.dtype == jnp.float32 for leaf in floats)
     assert all(np.isfinite(np.float32(leaf)).all() for leaf in jax.tree.leaves(updates))
