@@ -4,15 +4,28 @@ from collections.abc import Callable, Mapping
 
 import jax
 
+from learned_optimizers.adafac_mlp import adafac_mlp
+from learned_optimizers.celo import celo
+from learned_optimizers.celo2 import celo2, celo2_base, scale_by_celo2
 from learned_optimizers.hyperparameters import adam, sgd, sgdm
+from learned_optimizers.lstm import lstm
 from learned_optimizers.mlp import mlp
-from metaopt import LearnedOptimizer, Theta, choose, unflatten_theta
+from learned_optimizers.nn_adam import nn_adam
+from learned_optimizers.velo import velo
+from metaopt import LearnedOptimizer, Theta, choose, theta_from_public
 
 LEARNED_OPTIMIZERS: dict[str, Callable[..., LearnedOptimizer]] = {
+    "adafac_mlp": adafac_mlp,
     "adam": adam,
+    "celo": celo,
+    "celo2": celo2,
+    "celo2_base": celo2_base,
+    "lstm": lstm,
     "mlp": mlp,
+    "nn_adam": nn_adam,
     "sgd": sgd,
     "sgdm": sgdm,
+    "velo": velo,
 }
 
 
@@ -38,8 +51,20 @@ def import_theta(name: str, flat: Mapping[str, jax.Array], **arguments) -> Theta
     """
     name = name.removeprefix("learnable_")
     optimizer = choose("learned optimizer", name, LEARNED_OPTIMIZERS)(**arguments)
-    ours = {optimizer.public_paths.get(path, path): array for path, array in flat.items()}
-    return unflatten_theta(ours, jax.eval_shape(optimizer.init, jax.random.key(0)))
+    return theta_from_public(optimizer, flat)
 
 
-__all__ = ["LEARNED_OPTIMIZERS", "adam", "import_theta", "mlp", "sgd", "sgdm"]
+__all__ = [
+    "LEARNED_OPTIMIZERS",
+    "adafac_mlp",
+    "adam",
+    "celo",
+    "celo2",
+    "celo2_base",
+    "import_theta",
+    "mlp",
+    "scale_by_celo2",
+    "sgd",
+    "sgdm",
+    "velo",
+]

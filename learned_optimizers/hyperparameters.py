@@ -1,6 +1,6 @@
 """Classical optimizers whose hyper-parameters are meta-learned, in logarithms.
 
-The rule is optax's own; theta holds the numbers it is called with. They are the simplest learned
+The rules are optax's; theta holds the numbers they are called with. They are the simplest learned
 optimizers there are: a check on the whole meta-training, and the tuned baseline's equal.
 """
 
@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from learned_optimizers.features import ema
+from learned_optimizers.transformation import transformation
 from metaopt import LearnedOptimizer
 
 
@@ -24,7 +26,7 @@ def sgd(*, learning_rate: float = 0.01) -> LearnedOptimizer:
     init = _logs(log_lr=("learning_rate", learning_rate))
 
     def optimizer(theta, num_steps=None):
-        return optax.with_extra_args_support(optax.sgd(jnp.exp(theta["log_lr"])))
+        return _citizen("sgd", optax.sgd(jnp.exp(theta["log_lr"])))
 
     return LearnedOptimizer(init, optimizer, {"log_lr": "log_lr"})
 
@@ -44,7 +46,7 @@ def sgdm(*, learning_rate: float = 0.01, momentum: float = 0.9) -> LearnedOptimi
     def optimizer(theta, num_steps=None):
         momentum = 1 - jnp.exp(theta["log_one_minus_momentum"])
         tx = optax.sgd(jnp.exp(theta["log_lr"]), momentum=momentum)
-        return optax.with_extra_args_support(tx)
+        return _citizen("sgdm", tx)
 
     paths = {"log_lr": "log_lr", "one_minus_momentum": "log_one_minus_momentum"}
     return LearnedOptimizer(init, optimizer, paths)
@@ -76,15 +78,31 @@ def adam(
     )
 
     def optimizer(theta, num_steps=None):
-        eps = jnp.exp(theta["log_epsilon"])
-        tx = optax.adam(
-            jnp.exp(theta["log_lr"]),
-            b1=1 - jnp.exp(theta["log_one_minus_beta1"]),
-            b2=1 - jnp.exp(theta["log_one_minus_beta2"]),
-            eps=eps,
-            eps_root=eps if eps_root else 0.0,
-        )
-        return _standard_promotion(tx)
+        lr, eps = jnp.exp(theta["log_lr"]), jnp.exp(theta["log_epsilon"])
+        b1 = 1 - jnp.exp(theta["log_one_minus_beta1"])
+        b2 = 1 - jnp.exp(theta["log_one_minus_beta2"])
+        under_root = eps if eps_root else 0.0
+
+        def init(params):
+            zeros = optax.tree.zeros_like(params)
+            return optax.ScaleByAdamState(jnp.int32(0), zeros, zeros)
+
+        def update(grads, state, params, value):
+            del params, value
+            # Not optax.adam: its bias correction cannot be differentiated where promotion of
+            # dtypes is strict.
+            count = state.count + 1
+            t = count.astype(jnp.float32)
+            mu = jax.tree.map(lambda m, g: ema(m, g, b1), state.mu, grads)
+            nu = jax.tree.map(lambda v, g: ema(v, g**2, b2), state.nu, grads)
+
+            def step(m, v):
+                root = jnp.sqrt(v / (1 - b2**t) + under_root)
+                return -lr * (m / (1 - b1**t)) / (root + eps)
+
+            return jax.tree.map(step, mu, nu), optax.ScaleByAdamState(count, mu, nu)
+
+        return transformation("adam", init, update, reads=())
 
     paths = {
         "log_lr": "log_lr",
@@ -102,14 +120,7 @@ def _logs(**values: tuple[str, float]):
     return lambda key: {leaf: jnp.log(jnp.float32(v)) for leaf, (_, v) in values.items()}
 
 
-def _standard_promotion(
-    tx: optax.GradientTransformation,
-) -> optax.GradientTransformationExtraArgs:
-    """Lets optax mix counters and floats where the caller has JAX's dtype promotion strict."""
-
-    def update(updates, state, params=None, **extra_args):
-        del extra_args
-        with jax.numpy_dtype_promotion("standard"):
-            return tx.update(updates, state, params)
-
-    return optax.GradientTransformationExtraArgs(tx.init, update)
+def _citizen(name: str, tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """One of optax's own, in float32."""
+    update = lambda grads, state, params, value: tx.update(grads, state, params)
+    return transformation(name, tx.init, update, reads=())

@@ -15,13 +15,15 @@ import optax
 
 from learned_optimizers.features import (
     FirstLayer,
-    LastLayer,
+    apply,
     ema,
-    kernel_init,
-    normalise,
+    inverse_rms,
+    later_layers,
     over_elements,
     time_features,
+    validate_widths,
 )
+from learned_optimizers.transformation import transformation
 from metaopt import LearnedOptimizer
 
 MOMENTUM_DECAYS = (0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
@@ -51,12 +53,9 @@ class MLPRule(nn.Module):
 
     @nn.compact
     def __call__(self, features: jax.Array, time: jax.Array) -> jax.Array:
-        x = FirstLayer(self.hidden[0], name="layer_0")(features, time)
-        for i, width in enumerate(self.hidden[1:], start=1):
-            x = nn.Dense(width, kernel_init=kernel_init, name=f"layer_{i}")(nn.relu(x))
-        x = LastLayer(2, name=f"layer_{len(self.hidden)}")(x)
-        direction, magnitude = x[..., 0], x[..., 1]
-        return direction * jnp.exp(magnitude * EXP_MULT) * STEP_MULT
+        x = FirstLayer(self.hidden[0], normalise=False, name="layer_0")([features], time)
+        x = later_layers(x, self.hidden, outputs=2)
+        return x[..., 0] * jnp.exp(x[..., 1] * EXP_MULT) * STEP_MULT
 
 
 def mlp(*, hidden: tuple[int, ...] = (32, 32)) -> LearnedOptimizer:
@@ -80,9 +79,7 @@ def mlp(*, hidden: tuple[int, ...] = (32, 32)) -> LearnedOptimizer:
       >>> params = {"w": jnp.ones((3, 2))}
       >>> updates, state = tx.update(params, tx.init(params), params)
     """
-    hidden = tuple(hidden)
-    if not hidden or not all(isinstance(width, int) and width > 0 for width in hidden):
-        raise ValueError(f"hidden must be one or more positive integers, got {hidden!r}.")
+    hidden = validate_widths(hidden)
     rule = MLPRule(hidden)
     decays = jnp.array(MOMENTUM_DECAYS, jnp.float32)
 
@@ -94,29 +91,25 @@ def mlp(*, hidden: tuple[int, ...] = (32, 32)) -> LearnedOptimizer:
         del num_steps  # this rule reads the step, not the horizon
 
         def init(params):
-            zeros = lambda p: jnp.zeros((*p.shape, len(MOMENTUM_DECAYS)), jnp.float32)
+            zeros = lambda p: jnp.zeros((*p.shape, len(MOMENTUM_DECAYS)))
             return MLPState(jnp.int32(0), jax.tree.map(zeros, params))
 
-        def update(updates, state, params=None, **extra_args):
-            del extra_args
-            if params is None:
-                raise ValueError("the mlp optimizer reads the parameters: update(g, state, params)")
+        def update(grads, state, params, value):
+            del value
             time = time_features(state.step)
-            accumulate = lambda g, m: ema(m, g.astype(jnp.float32)[..., None], decays)
-            momenta = jax.tree.map(accumulate, updates, state.momenta)
+            momenta = jax.tree.map(lambda g, m: ema(m, g[..., None], decays), grads, state.momenta)
 
             def features(g, p, m):
-                inputs = jnp.stack([g, p], axis=-1).astype(jnp.float32)
-                return normalise(jnp.concatenate([inputs, m], axis=-1))  # [..., 8]
+                x = jnp.concatenate([g[..., None], p[..., None], m], axis=-1)  # [..., 8]
+                return x * inverse_rms(x)
 
             steps = over_elements(
-                lambda x: jnp.asarray(rule.apply({"params": theta}, x, time)),
-                jax.tree.map(features, updates, params, momenta),
+                lambda x: apply(rule, theta, x, time),
+                jax.tree.map(features, grads, params, momenta),
             )
-            updates = jax.tree.map(lambda p, step: -step.astype(p.dtype), params, steps)
-            return updates, MLPState(state.step + 1, momenta)
+            return jax.tree.map(jnp.negative, steps), MLPState(state.step + 1, momenta)
 
-        return optax.GradientTransformationExtraArgs(init, update)
+        return transformation("mlp", init, update)
 
     return LearnedOptimizer(init_theta, optimizer, _public_paths(len(hidden) + 1))
 

@@ -2,6 +2,8 @@
 
 from metaopt import estimators, inner, outer
 from metaopt.errors import UserError
+from metaopt.importer import theta_from_public
+from metaopt.linen import apply_gradients
 from metaopt.pretrained import load_optimizer as load
 from metaopt.registry import catalogue, choose
 from metaopt.theta import flatten_theta, unflatten_theta
@@ -31,6 +33,7 @@ __all__ = [
     "Theta",
     "UnrolledProblem",
     "UserError",
+    "apply_gradients",
     "catalogue",
     "choose",
     "estimators",
@@ -38,6 +41,7 @@ __all__ = [
     "inner",
     "load",
     "outer",
+    "theta_from_public",
     "unflatten_theta",
     "unroll",
 ]

@@ -101,6 +101,20 @@ class Bench:
 
 
 @dataclass(frozen=True)
+class Import:
+    """Turn a public checkpoint (Flax, msgpack) into a trained optimizer that metaopt.load reads."""
+
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    """What flax.serialization.to_bytes has written: nested dicts of arrays."""
+    name: Annotated[str, tyro.conf.arg(name="as")]
+    """Which learned optimizer it is; `metaopt list` shows them."""
+    out: Path
+    """The directory to write."""
+    args: tuple[str, ...] = ()
+    """The optimizer's keyword arguments, which give its sizes, each NAME=VALUE."""
+
+
+@dataclass(frozen=True)
 class List:
     """Show the recipes, tasks, problems, learned optimizers and estimators there are."""
 
@@ -123,6 +137,8 @@ def main(argv: list[str] | None = None) -> int:
                 return _diagnose(command)
             case Bench() as command:
                 return _bench(command)
+            case Import() as command:
+                return _import(command)
             case _:
                 return _list()
     except UserError as error:
@@ -145,6 +161,7 @@ def _parse(argv: list[str]):
                 "compare": Compare(tyro.MISSING),
                 "diagnose": Diagnose(),
                 "bench": Bench(),
+                "import": Import(tyro.MISSING, tyro.MISSING, tyro.MISSING),
                 "list": List(),
             }
         )
@@ -299,6 +316,19 @@ def _bench(command: Bench) -> int:
         profile=command.profile,
         out=command.out,
     )
+    return 0
+
+
+def _import(command: Import) -> int:
+    import jax
+
+    from metaopt.config import Component
+    from metaopt.importer import import_file
+
+    theta = import_file(command.file, Component(command.name, command.args), command.out)
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(theta))
+    print(f"{command.out} holds {command.name}, {numbers:,} meta-parameters; to use it:")
+    print(f"  tx = metaopt.load({str(command.out)!r}, num_steps=...)")
     return 0
 
 

@@ -66,6 +66,8 @@ class OuterConfig:
     """Outer step from which the learning rate is a tenth."""
     clip_norm: float | None = 1.0
     """Global norm to which the estimate is clipped; not clipped if None."""
+    frozen: tuple[str, ...] = ()
+    """Parts of theta that stay as they start, by path: rule, or scheduler/start."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
@@ -14,6 +15,7 @@ from metaopt.errors import UserError
 from metaopt.estimators import ESTIMATORS
 from metaopt.horizons import Horizon, growing, log_uniform
 from metaopt.registry import Kind, catalogue, choose
+from metaopt.theta import theta_paths
 from metaopt.types import GradientEstimator, LearnedOptimizer, Task, UnrolledProblem
 
 OUTER_OPTIMIZERS = {
@@ -69,7 +71,11 @@ def build(config: Config, mesh: Mesh | None = None) -> Experiment:
         _at_least(1, "test_every", config.test_every)
         if problem.test_loss is None:
             raise UserError("test_every is set, but the problem has no test loss: leave it out.")
-    return Experiment(problem, _estimator(config, problem, mesh), _outer(config.outer), training)
+    estimator = _estimator(config, problem, mesh)
+    tx = _outer(config.outer)
+    if config.outer.frozen:
+        tx = _frozen(tx, config.outer.frozen, problem)
+    return Experiment(problem, estimator, tx, training)
 
 
 def make(kind: Kind, component: Component) -> Any:
@@ -153,6 +159,26 @@ def _outer(config: OuterConfig) -> optax.GradientTransformation:
     _at_least(1, "outer.drop_step", drop_step)
     dropped = lambda step: schedule(step) * jnp.where(step < drop_step, 1.0, 0.1)
     return optax.chain(clip, optimizer(dropped))
+
+
+def _frozen(
+    tx: optax.GradientTransformation, frozen: tuple[str, ...], problem: UnrolledProblem
+) -> optax.GradientTransformation:
+    """The outer optimizer on what is not frozen; the rest neither moves nor counts in clipping."""
+    theta = jax.eval_shape(problem.init_theta, jax.random.key(0))
+    # "a/b/c" has the prefixes "a", "a/b" and "a/b/c".
+    paths = {path: path.split("/") for path in theta_paths(theta)}
+    prefixes = {"/".join(p[:n]): None for p in paths.values() for n in range(1, len(p) + 1)}
+    for prefix in frozen:
+        choose("part of theta in outer.frozen", prefix, prefixes)
+    still = [any(f"{path}/".startswith(f"{prefix}/") for prefix in frozen) for path in paths]
+    if all(still):
+        raise UserError(f"outer.frozen must leave a part of theta to train, got {frozen!r}.")
+    labels = ["frozen" if is_still else "learned" for is_still in still]
+    return optax.multi_transform(
+        {"learned": tx, "frozen": optax.set_to_zero()},
+        jax.tree.unflatten(jax.tree.structure(theta), labels),
+    )
 
 
 def _call(factory: Callable[..., Any], what: str, arguments: dict[str, Any], *positional) -> Any:

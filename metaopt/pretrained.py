@@ -23,18 +23,27 @@ def save_run(
     directory: RunDirectory, config: configuration.Config, theta: Theta, totals: dict[str, Any]
 ) -> None:
     """Writes theta; a learned optimizer into ``optimizer/``, with what `load_optimizer` reads."""
-    content = save(flatten_theta(theta))
     if config.problem.name != "training":
-        write_atomically(directory.path / "theta.safetensors", content)
+        write_atomically(directory.path / "theta.safetensors", save(flatten_theta(theta)))
         return
     directory.optimizer.mkdir(exist_ok=True)
-    description = {
-        "schema": SCHEMA,
-        "optimizer": {"name": config.optimizer.name, "args": list(config.optimizer.args)},
-        "trained_on": {"task": config.task.name, "num_steps": config.estimator.horizon} | totals,
-    }
-    write_atomically(directory.optimizer / "config.json", json.dumps(description, indent=2) + "\n")
-    write_atomically(directory.optimizer / "theta.safetensors", content)
+    trained_on = {"task": config.task.name, "num_steps": config.estimator.horizon} | totals
+    write(directory.optimizer, config.optimizer, theta, trained_on=trained_on)
+
+
+def write(directory: Path, optimizer: configuration.Component, theta: Theta, **facts: Any) -> None:
+    """Writes what `read` reads: ``config.json``, with any further facts, and ``theta.safetensors``.
+
+    Args:
+      directory: one that exists.
+      optimizer: theta's, as in the catalogue.
+      theta: the meta-parameters.
+      **facts: what else is to be said of it, for people; JSON.
+    """
+    chosen = {"name": optimizer.name, "args": list(optimizer.args)}
+    description = {"schema": SCHEMA, "optimizer": chosen} | facts
+    write_atomically(directory / "config.json", json.dumps(description, indent=2) + "\n")
+    write_atomically(directory / "theta.safetensors", save(flatten_theta(theta)))
 
 
 def read(path: str | Path) -> tuple[LearnedOptimizer, Theta]:

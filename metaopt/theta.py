@@ -21,6 +21,16 @@ def flatten_theta(theta: Theta) -> dict[str, np.ndarray]:
     return {_path(keys): np.asarray(leaf) for keys, leaf in leaves}
 
 
+def theta_paths(theta: Theta) -> list[str]:
+    """The paths of theta's leaves, or of its `jax.ShapeDtypeStruct`s, in their order.
+
+    Example:
+      >>> theta_paths({"layer_0": {"bias": jnp.zeros(2)}})
+      ['layer_0/bias']
+    """
+    return [_path(keys) for keys, _ in jax.tree.flatten_with_path(theta)[0]]
+
+
 def unflatten_theta(flat: Mapping[str, jax.Array | np.ndarray], target: Theta) -> Theta:
     """The tree that ``target`` describes, with the values of ``flat``.
 

@@ -1,0 +1,143 @@
+"""The MLP optimizer on factored statistics, "small_fc_lopt" (Metz et al. 2022, arXiv 2203.11860).
+
+Four hidden units read a gradient's moments, Adafactor's rows and columns among them, and write
+
+    p <- p - dir * exp(1e-3 * mag) * 1e-3
+
+The moments' decays are meta-learned: beta = 1 - exp(10 (log(1 - beta0) / 10 + delta)).
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from learned_optimizers.factored import (
+    FACTORED_DECAYS,
+    MOMENTUM_DECAYS,
+    WIDTHS,
+    Accumulators,
+    Decays,
+    accumulate,
+    element_features,
+    init_accumulators,
+)
+from learned_optimizers.features import (
+    FirstLayer,
+    apply,
+    later_layers,
+    time_features,
+    validate_widths,
+)
+from learned_optimizers.transformation import transformation
+from metaopt import LearnedOptimizer
+
+RMS_DECAYS = (0.999,)
+FEATURES = tuple(name for name in WIDTHS if name not in ("clipped_gradient", "normalised_gradient"))
+EXP_MULT = STEP_MULT = 1e-3
+
+
+class AdafacMLPState(NamedTuple):
+    """What the optimizer carries.
+
+    Attributes:
+      step: int32 scalar, updates done.
+      accumulators: of the gradients.
+    """
+
+    step: jax.Array
+    accumulators: Accumulators
+
+
+class AdafacMLPRule(nn.Module):
+    """``(element_features, time features [11]) -> step [...]`` for one tensor, 39 -> hidden -> 2.
+
+    Attributes:
+      hidden: widths of the hidden layers, ReLU after each.
+    """
+
+    hidden: tuple[int, ...] = (4, 4)
+
+    @nn.compact
+    def __call__(self, features: dict[str, jax.Array], time: jax.Array) -> jax.Array:
+        groups = [features[name] for name in FEATURES]
+        x = FirstLayer(self.hidden[0], name="layer_0")(groups, time)
+        x = later_layers(x, self.hidden, outputs=2)
+        return x[..., 0] * jnp.exp(x[..., 1] * EXP_MULT) * STEP_MULT
+
+
+def adafac_mlp(*, hidden: tuple[int, ...] = (4, 4)) -> LearnedOptimizer:
+    """The factored MLP optimizer, 39 -> 4 -> 4 -> 2 and 7 decays: 197 meta-parameters.
+
+    Ignores the horizon and the loss.
+
+    Args:
+      hidden: widths of the hidden layers.
+
+    Raises:
+      ValueError: where a width is not a positive integer.
+
+    Example:
+      >>> optimizer = adafac_mlp()
+      >>> theta = optimizer.init(jax.random.key(0))
+      >>> sum(leaf.size for leaf in jax.tree.leaves(theta))
+      197
+      >>> tx = optimizer.optimizer(theta)
+      >>> params = {"w": jnp.ones((3, 2))}
+      >>> updates, state = tx.update(params, tx.init(params), params)
+    """
+    hidden = validate_widths(hidden)
+    rule = AdafacMLPRule(hidden)
+
+    def init_theta(key):
+        features = {name: jnp.zeros((1, WIDTHS[name])) for name in FEATURES}
+        return {
+            "momentum_decays": jnp.zeros(len(MOMENTUM_DECAYS)),
+            "rms_decays": jnp.zeros(len(RMS_DECAYS)),
+            "factored_decays": jnp.zeros(len(FACTORED_DECAYS)),
+            "rule": rule.init(key, features, time_features(jnp.int32(0)))["params"],
+        }
+
+    def optimizer(theta, num_steps=None):
+        del num_steps  # this rule reads the step, not the horizon
+
+        def init(params):
+            return AdafacMLPState(jnp.int32(0), init_accumulators(params))
+
+        def update(grads, state, params, value):
+            del value
+            time = time_features(state.step)
+            accumulators = accumulate(state.accumulators, grads, _decays(theta))
+
+            def step(*statistics):
+                features = element_features(*statistics, vector_epsilon=1e-6)
+                return -apply(rule, theta["rule"], features, time)
+
+            updates = jax.tree.map(step, grads, params, *accumulators)
+            return updates, AdafacMLPState(state.step + 1, accumulators)
+
+        return transformation("adafac_mlp", init, update)
+
+    return LearnedOptimizer(init_theta, optimizer, _public_paths(len(hidden) + 1))
+
+
+def _decays(theta) -> Decays:
+    def moved(initial, offset):
+        return 1 - jnp.exp(10 * (jnp.log(1 - jnp.array(initial)) / 10 + offset))
+
+    return Decays(
+        moved(MOMENTUM_DECAYS, theta["momentum_decays"]),
+        jnp.clip(moved(RMS_DECAYS, theta["rms_decays"]), 0, 1),
+        jnp.clip(moved(FACTORED_DECAYS, theta["factored_decays"]), 0, 1),
+    )
+
+
+def _public_paths(layers: int) -> dict[str, str]:
+    decays = {name: name for name in ("momentum_decays", "rms_decays")}
+    return {
+        **decays,
+        "adafactor_decays": "factored_decays",
+        **{f"nn/~/w{i}": f"rule/layer_{i}/kernel" for i in range(layers)},
+        **{f"nn/~/b{i}": f"rule/layer_{i}/bias" for i in range(layers)},
+    }

@@ -1,0 +1,185 @@
+"""VeLO, a hypernetwork optimizer (Metz et al. 2022, arXiv 2211.09760).
+
+For each tensor an LSTM reads how far training is, how the loss goes and the moments of the tensor's
+gradient, and writes controls c and a step size. The controls mix the weights of a small network,
+W = 100 mean_k(c_k W_k), which then writes each element's direction:
+
+    p <- p - size * dir * exp(1e-3 * mag) * sqrt(mean p^2 + 1e-9) * 1e-3
+
+Two oddities are kept since the published weights depend on them: the variance of the second moment
+is taken about the mean of the momenta, and the "released" loss features are constant.
+"""
+
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from learned_optimizers.factored import (
+    GRADIENT_CLIP,
+    Accumulators,
+    FactoredRule,
+    accumulate,
+    element_features,
+    example_features,
+    fixed_decays,
+    init_accumulators,
+    rule_paths,
+)
+from learned_optimizers.features import apply, validate_widths
+from learned_optimizers.recurrent import Carry, log_magnitude, start_carry
+from learned_optimizers.scheduler import (
+    SHORTEST_HALF_LIFE,
+    LossBuffer,
+    Scheduler,
+    fraction_features,
+    init_losses,
+    init_scheduler,
+    scheduler_paths,
+    update_losses,
+    validate_sizes,
+)
+from learned_optimizers.transformation import require_num_steps, transformation
+from metaopt import LearnedOptimizer
+
+LossFeatures = Literal["corrected", "released"]
+
+RMS_DECAY = 0.999
+MIX_MULT = 100.0
+EXP_MULT = STEP_MULT = 1e-3
+RANKS = 5
+TENSOR_FEATURES = 30
+
+
+class VeLOState(NamedTuple):
+    """What VeLO carries.
+
+    Attributes:
+      step: int32 scalar, updates done.
+      accumulators: of the gradients.
+      losses: moving averages of the loss.
+      carry: the LSTM's, a row for each tensor that has elements, in the order of the leaves.
+    """
+
+    step: jax.Array
+    accumulators: Accumulators
+    losses: LossBuffer
+    carry: Carry
+
+
+def velo(
+    *,
+    lstm_hidden_size: int = 128,
+    param_inits: int = 64,
+    hidden: tuple[int, ...] = (4, 4),
+    loss_features: LossFeatures = "corrected",
+) -> LearnedOptimizer:
+    """VeLO's hypernetwork: an LSTM for each tensor mixes the weights of a 30 -> 4 -> 4 -> 3 MLP.
+
+    The published weights are of ``lstm_hidden_size=512, param_inits=256,
+    loss_features="released"``. Needs the horizon, and the loss at every update.
+
+    Args:
+      lstm_hidden_size: width of the LSTM.
+      param_inits: K, how many sets of weights it mixes.
+      hidden: widths of the MLP's hidden layers.
+      loss_features: how the loss enters: ``"corrected"``, or ``"released"`` as public checkpoints
+        were trained.
+
+    Raises:
+      ValueError: for a size that is not a positive integer, or other loss features; later, where
+        ``num_steps`` or ``value`` is not given.
+
+    Example:
+      >>> optimizer = velo(lstm_hidden_size=8, param_inits=4)
+      >>> theta = optimizer.init(jax.random.key(0))
+      >>> tx, params = optimizer.optimizer(theta, num_steps=100), {"w": jnp.ones((3, 2))}
+      >>> state = tx.init(params)
+      >>> updates, state = tx.update(params, state, params, value=jnp.float32(1.0))
+    """
+    validate_sizes(lstm_hidden_size=lstm_hidden_size, param_inits=param_inits)
+    hidden = validate_widths(hidden)
+    if loss_features not in get_args(LossFeatures):
+        raise ValueError(f"loss_features must be 'corrected' or 'released', got {loss_features!r}.")
+    scheduler, rule = Scheduler(lstm_hidden_size, param_inits), FactoredRule(hidden)
+    decays = fixed_decays(RMS_DECAY)
+
+    def init_theta(key):
+        scheduler_key, rule_key = jax.random.split(key)
+        init_rule = lambda key: rule.init(key, example_features())["params"]
+        return {
+            "scheduler": init_scheduler(scheduler_key, scheduler, TENSOR_FEATURES),
+            "rule": jax.vmap(init_rule)(jax.random.split(rule_key, param_inits)),
+        }
+
+    def optimizer(theta, num_steps=None):
+        horizon = require_num_steps("velo", num_steps)
+        longest = horizon if loss_features == "corrected" else SHORTEST_HALF_LIFE
+
+        def init(params):
+            carry = start_carry(theta["scheduler"]["start"], len(jax.tree.leaves(params)))
+            return VeLOState(jnp.int32(0), init_accumulators(params), init_losses(longest), carry)
+
+        def update(grads, state, params, value):
+            grads = jax.tree.map(lambda g: jnp.clip(g, -GRADIENT_CLIP, GRADIENT_CLIP), grads)
+            losses, loss_inputs = update_losses(state.losses, value, state.step)
+            shared = fraction_features(state.step.astype(jnp.float32) / horizon), loss_inputs
+
+            before = state.accumulators
+            rows = jax.tree.map(
+                lambda p, m, v: tensor_features(p, m, v, *shared),
+                params, before.momentum, before.rms,
+            )  # fmt: skip
+            carry, controls, sizes = apply(
+                scheduler,
+                theta["scheduler"]["network"],
+                state.carry,
+                jnp.stack(jax.tree.leaves(rows)),
+            )
+            mix = lambda w: MIX_MULT / param_inits * jnp.tensordot(controls, w, axes=1)
+            weights = jax.tree.map(mix, theta["rule"])  # leaves [tensors, ...]
+
+            accumulators = accumulate(before, grads, decays)
+            index = jax.tree.unflatten(jax.tree.structure(grads), range(len(sizes)))
+
+            def step(i, *tensor):
+                own = jax.tree.map(lambda w: w[i], weights)
+                return -sizes[i] * rule_step(rule, own, *tensor)
+
+            updates = jax.tree.map(step, index, grads, params, *accumulators)
+            return updates, VeLOState(state.step + 1, accumulators, losses, carry)
+
+        return transformation("velo", init, update, reads=("params", "value"))
+
+    return LearnedOptimizer(init_theta, optimizer, scheduler_paths() | rule_paths(hidden, "rule/"))
+
+
+def rule_step(rule: FactoredRule, weights, gradient, parameter, *statistics) -> jax.Array:
+    """dir * exp(1e-3 mag) * sqrt(mean p^2 + 1e-9) * 1e-3 of one tensor; Celo's as well."""
+    x = apply(rule, weights, element_features(gradient, parameter, *statistics))
+    scale = jnp.sqrt(jnp.mean(jnp.square(parameter)) + 1e-9)
+    return x[..., 0] * jnp.exp(EXP_MULT * x[..., 1]) * scale * STEP_MULT
+
+
+def tensor_features(
+    parameter: jax.Array, momentum: jax.Array, rms: jax.Array, fraction: jax.Array, loss: jax.Array
+) -> jax.Array:
+    """The LSTM's inputs for one tensor: float32 ``[30]``.
+
+    Args:
+      parameter: the tensor ``[...]``.
+      momentum: ``[..., 3]``, before this step's update.
+      rms: ``[..., 1]``, likewise.
+      fraction: `fraction_features`.
+      loss: the loss's features.
+    """
+    scale = jax.lax.rsqrt(jnp.maximum(1e-9, jnp.mean(jnp.square(parameter))))
+    axes = tuple(range(parameter.ndim))
+    momentum, rms = momentum * scale, rms * scale
+    mean_m, mean_rms = momentum.mean(axes), rms.mean(axes)
+    var_m = jnp.square(momentum - mean_m).mean(axes)
+    var_rms = jnp.square(rms - mean_m).mean(axes)  # about mean_m: an oddity that is kept
+    rank = np.arange(RANKS) == sum(n > 1 for n in parameter.shape)
+    moments = [log_magnitude(10 * x) for x in (mean_rms, var_m, var_rms)]
+    return jnp.concatenate([fraction, loss, moments[0], jnp.float32(rank), *moments[1:]])

@@ -1,0 +1,103 @@
+"""Public checkpoints of learned optimizers, as Flax serialises them: msgpack, never pickle."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from metaopt.config import Component
+from metaopt.errors import UserError
+from metaopt.experiment import make
+from metaopt.pretrained import write
+from metaopt.theta import unflatten_theta
+from metaopt.types import LearnedOptimizer, Theta
+
+OLD_NAMEDTUPLE = {"name", "fields", "values"}
+"""Keys under which Flax before 0.7 serialised a named tuple."""
+
+
+def import_file(path: str | Path, optimizer: Component, out: str | Path) -> Theta:
+    """Reads a public checkpoint and writes it as a trained optimizer, for `metaopt.load`.
+
+    Args:
+      path: a file of `flax.serialization.to_bytes`: nested dicts of arrays.
+      optimizer: which of the catalogue's it is, with the arguments that give its sizes.
+      out: the directory to write, which must not exist or be empty.
+
+    Returns:
+      Theta.
+
+    Raises:
+      UserError: for a file that cannot be read or is something else, an unknown optimizer, missing,
+        extra or misshapen entries, or a directory in use.
+    """
+    theta = theta_from_public(make("learned optimizer", optimizer), read_msgpack(path))
+    out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if present := sorted(entry.name for entry in out.iterdir()):
+            raise UserError(f"{out} holds something already ({present[0]}): choose another --out.")
+        write(out, optimizer, theta, imported_from=Path(path).name)
+    except OSError as error:
+        raise UserError(
+            f"{out} cannot be written ({error.strerror}): choose another --out."
+        ) from error
+    return theta
+
+
+def theta_from_public(
+    optimizer: LearnedOptimizer, flat: Mapping[str, jax.Array | np.ndarray]
+) -> Theta:
+    """Theta from the paths of public checkpoints.
+
+    Args:
+      optimizer: whose ``public_paths`` say what is what; other paths are taken as our own.
+      flat: ``{path: array}``.
+
+    Raises:
+      UserError: naming every missing, extra or misshapen entry.
+    """
+    ours = {optimizer.public_paths.get(path, path): array for path, array in flat.items()}
+    return unflatten_theta(ours, jax.eval_shape(optimizer.init, jax.random.key(0)))
+
+
+def read_msgpack(path: str | Path) -> dict[str, np.ndarray]:
+    """The arrays of a file of `flax.serialization.to_bytes`: ``{"outer/inner/leaf": array}``.
+
+    Raises:
+      UserError: where it cannot be read or is something else.
+    """
+    import flax.serialization  # here, so that `import metaopt` stays light
+
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    try:
+        tree = flax.serialization.msgpack_restore(content)
+    except Exception as error:  # each damage has its own kind
+        raise UserError(f"{path} is not a Flax checkpoint in msgpack: {error!r}.") from error
+    flat = dict(_leaves(tree, ""))
+    strange = [where or "the whole" for where, leaf in flat.items() if not _is_number(leaf)]
+    if strange or not flat:
+        raise UserError(
+            f"{path} does not hold nested dicts of arrays: {', '.join(strange) or 'nothing in it'}."
+        )
+    return {where: np.asarray(leaf) for where, leaf in flat.items()}
+
+
+def _leaves(tree: Any, where: str):
+    if not isinstance(tree, dict):
+        yield where, tree
+        return
+    if tree.keys() == OLD_NAMEDTUPLE:
+        fields, values = tree["fields"], tree["values"]
+        tree = {name: values.get(index) for index, name in fields.items()}
+    for name, branch in tree.items():
+        yield from _leaves(branch, f"{where}/{name}" if where else str(name))
+
+
+def _is_number(leaf: Any) -> bool:
+    return np.issubdtype(np.asarray(leaf).dtype, np.number)
