@@ -101,7 +101,7 @@ def test_evaluate_measures_anew_and_agrees(here, trained):
 FAULTS = [
     (["train", "digit_mlp"], "unknown recipe 'digit_mlp': did you mean 'digits_mlp'?"),
     (["train", "tiny", "--task", "quadratc"], "unknown task 'quadratc': did you mean 'quadratic'?"),
-    (["train", "tiny", "--optimizer", "sgdd"], "did you mean 'sgd'? Valid: adam, mlp, sgd, sgdm."),
+    (["train", "tiny", "--optimizer", "sgdd"], "did you mean 'sgd'? Valid: adafac_mlp, adam,"),
     (["train", "tiny", "--estimator", "nress"], "did you mean 'nres'?"),
     (["train", "tiny", "--problem", "lorentz"], "unknown problem 'lorentz'"),
     (["train", "tiny", "--outer.optimizer", "adan"], "did you mean 'adam'?"),

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from metaopt.chunks import bytes_of, in_chunks
 from metaopt.horizons import Horizon, as_horizon
 from metaopt.sharding import over_particles
 from metaopt.types import Estimate, GradientEstimator, Key, PyTree, Theta, UnrolledProblem
@@ -181,7 +182,11 @@ def online(
         at_once = math.ceil(len(index) * window / horizon.longest)
         state = replace_where(ended, renew, state, at_once)
         uncounted = state.uncounted
-        state, moved = jax.vmap(move, (None, None, 0))(theta, data, state)
+        state, moved = in_chunks(
+            lambda particle: move(theta, data, particle),
+            state,
+            bytes_each=bytes_of(state) // len(index),
+        )
         return sums_of(state, moved, ended, uncounted, index)
 
     def sums_of(state, moved, ended, uncounted, index):
