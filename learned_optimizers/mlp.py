@@ -100,8 +100,8 @@ def mlp(*, hidden: tuple[int, ...] = (32, 32)) -> LearnedOptimizer:
             momenta = jax.tree.map(lambda g, m: ema(m, g[..., None], decays), grads, state.momenta)
 
             def features(g, p, m):
-                x = jnp.concatenate([g[..., None], p[..., None], m], axis=-1)  # [..., 8]
-                return x * inverse_rms(x)
+                parts = (g[..., None], p[..., None], m)
+                return jnp.concatenate([x * inverse_rms(x) for x in parts], axis=-1)  # [..., 8]
 
             steps = over_elements(
                 lambda x: apply(rule, theta, x, time),

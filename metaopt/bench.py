@@ -121,14 +121,13 @@ def measure(case: Case, *, seconds: float, devices: int | None, profile: str | N
     import jax
     import jax.numpy as jnp
 
-    from metaopt.devices import share
+    from metaopt.devices import devices_for
     from metaopt.experiment import build
     from metaopt.program import program
     from metaopt.sharding import particle_mesh
 
     began = time.perf_counter()
-    chosen = case.config.estimator
-    devices = devices or share(chosen.particles, jax.device_count())
+    devices = devices or devices_for(case.config)
     mesh = particle_mesh(devices)
     experiment = build(case.config, mesh)
     if case.rows is not None:

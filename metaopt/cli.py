@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from metaopt.config import Config
-from metaopt.devices import prepare_jax, share
+from metaopt.devices import devices_for, prepare_jax
 from metaopt.errors import UserError
 
 Recipe = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
@@ -189,7 +189,7 @@ def _train(command: Train) -> int:
 
     console = Console(quiet=command.quiet)
     config, out = command.config, command.out or Path("runs") / command.recipe
-    devices = command.devices or share(config.estimator.particles, jax.device_count())
+    devices = command.devices or devices_for(config)
     going_on = (out / "checkpoints").is_dir()
     console.print(
         f"{'Going on with' if going_on else 'Starting'} {out}: {_summary(config)}, on {devices} "
@@ -240,7 +240,6 @@ def _evaluate(command: Evaluate) -> int:
 
 def _compare(command: Compare) -> int:
     prepare_jax(command.devices)
-    import jax
     from rich.console import Console
 
     from metaopt import compare, figures
@@ -259,7 +258,7 @@ def _compare(command: Compare) -> int:
     folders: dict[str, list[Path]] = {name: [] for name in recipes}
     with stop_on_signals() as stop:
         for place, config in compare.runs(recipes, command.seeds, command.outer_steps):
-            devices = command.devices or share(config.estimator.particles, jax.device_count())
+            devices = command.devices or devices_for(config)
             console.print(f"{place}:", highlight=False)
             with show_progress(console) as on_progress:
                 result = train(

@@ -28,7 +28,7 @@ class Tangent(NamedTuple):
     Attributes:
       inner: the problem's state.
       tangent: its float leaves' derivative along the directions so far.
-      noise_sum: like theta, the finished blocks' directions summed; ``()`` where K = T.
+      noise_sum: like theta, the finished blocks' directions summed; where K = T the episode's.
     """
 
     inner: PyTree
@@ -95,7 +95,7 @@ def forward(
 
         v = noise(theta, episode, unit, jnp.int32(0))
         _, tangent, inner = jax.jvp(begin, (theta,), (v,), has_aux=True)
-        return Tangent(inner, tangent, () if reuse is None else optax.tree.zeros_like(theta))
+        return Tangent(inner, tangent, v if reuse is None else optax.tree.zeros_like(theta))
 
     def advance(theta: Theta, data: PyTree, episode: Episode, carry: Tangent) -> Window:
         def run(theta, leaves):
