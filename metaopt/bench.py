@@ -94,7 +94,9 @@ def run_case(name: str, *, seconds: float, devices: int | None, profile: Path | 
 def _child(order: dict[str, Any]) -> dict[str, Any]:
     order = order | {"began": time.time()}
     command = [sys.executable, "-m", "metaopt.bench", json.dumps(order)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # JAX reads the variable when it is imported, which is before `_main` runs.
+    env = os.environ | {"JAX_COMPILATION_CACHE_DIR": order["cache"]}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["nothing"]
         raise RuntimeError(f"case {order['case']} failed: {said[-1]}")
@@ -241,7 +243,6 @@ def _yardsticks():
 
 
 def _main(order: dict[str, Any]) -> None:
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", order["cache"])
     from metaopt.devices import prepare_jax
 
     prepare_jax(order["devices"])
