@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -72,35 +73,36 @@ def report_bench(
 
 
 def _cases(rows: dict[str, dict[str, Any]]) -> Table:
-    table = Table(title="Outer steps; medians", title_justify="left")
+    table = Table(
+        title="Outer steps; medians", title_justify="left", box=SIMPLE, padding=(0, 1),
+        pad_edge=False,
+    )  # fmt: skip
     for heading in (
         "case",
         "steps/s",
         "ms",
         "first s",
-        "cached s",
-        "product",
-        "copy",
-        "MB",
+        "cached",
+        "flops",
+        "bytes",
     ):
-        table.add_column(heading, justify="left" if heading == "case" else "right")
+        table.add_column(heading, justify="left" if heading == "case" else "right", no_wrap=True)
     for name, row in rows.items():
         table.add_row(
             name,
             f"{row['steps_per_s']:,.0f}",
-            f"{row['outer_ms']:.4g}",
+            f"{row['outer_ms']:.1f}",
             f"{row['first_update_s']:.1f}",
             f"{row['first_update_cached_s']:.1f}",
-            f"{row['flops_fraction']:.1%}",
-            f"{row['bytes_fraction']:.1%}",
-            f"{row['program_mb']:.3g}",
+            f"{row['flops_fraction']:.0%}",
+            f"{row['bytes_fraction']:.0%}",
         )
     first = next(iter(rows.values()))
     table.caption = (
         f"{first['device']}. Unroll steps a second; ms an outer step; seconds to the first update, "
         "with an empty compilation cache and a full one; arithmetic, and each state read and "
         "written once, as fractions of what a 2048³ float32 product and a 256 MB copy reached in "
-        "the same process; MB of the program."
+        "the same process."
     )
     return table
 
