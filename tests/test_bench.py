@@ -1,0 +1,55 @@
+"""The benchmark's figures mean what they say; how large they are is nothing for a test."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import pytest
+
+from metaopt import bench
+from metaopt import cli as command_line
+from metaopt.experiment import build
+from metaopt.program import program
+from metaopt.recipes import RECIPES
+from metaopt.sharding import particle_mesh
+
+TINY = RECIPES["tiny"]
+
+
+def test_the_figures_of_a_case_belong_together():
+    got = bench.measure(bench.Case(TINY), seconds=0.01, devices=1, profile=None)
+    per_outer = 2 * TINY.estimator.particles * TINY.estimator.window
+    assert got["steps_per_s"] * got["outer_ms"] / 1e3 == pytest.approx(per_outer)
+    assert got["gflops"] == pytest.approx(got["steps_per_s"] * got["flops_per_step"] / 1e9)
+    assert 0 < got["flops_fraction"] < 1 and got["matmul_gflops"] > got["gflops"]
+    assert got["first_update_s"] >= got["build_s"] + got["trace_s"] + got["compile_s"]
+    # 4 parameters, the log rate's step and horizon counters and the key: read and written once.
+    assert 2 * 4 * 4 < got["state_bytes_per_step"] < 200
+
+
+def test_memory_does_not_grow_with_the_horizon():
+    mesh = particle_mesh(1)
+
+    def memory(horizon):
+        estimator = dataclasses.replace(TINY.estimator, horizon=horizon)
+        experiment = build(dataclasses.replace(TINY, estimator=estimator), mesh)
+        pieces = program(experiment, mesh, seed=0, at_most=4)
+        compiled = pieces.steps.lower(pieces.like, pieces.data, jnp.int32(1)).compile()
+        found = compiled.memory_analysis()
+        return found.temp_size_in_bytes + found.argument_size_in_bytes
+
+    assert memory(8) == memory(8000)
+
+
+def test_more_rows_are_the_same_rows_again():
+    experiment = build(TINY)
+    problem = experiment.problem._replace(data=lambda: {"train": {"x": jnp.arange(3)}})
+    rows = bench._with_rows(problem, 7).data()["train"]["x"]
+    assert rows.tolist() == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_an_unknown_case_is_named(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(command_line, "prepare_jax", lambda devices=None: None)
+    assert command_line.main(["bench", "digits_w2", "--out", str(tmp_path / "b")]) == 2
+    assert "unknown case 'digits_w2': did you mean 'digits_w" in capsys.readouterr().err
+    assert command_line.main(["bench", "--seconds", "0"]) == 2
+    assert not (tmp_path / "b").exists()
