@@ -47,17 +47,27 @@ def test_derivatives_agree_with_differences(name):
     assert (at(step) - at(-step)) / (2 * step) == pytest.approx(norm, rel=0.01)
 
 
+MECHANISMS = {
+    "pes": {"sigma": 0.01},
+    "truncated_es": {"sigma": 0.01},
+    "tbptt": {},
+    "forward": {},
+    "uoro": {},
+}
+"""One estimator of each kind: the others of the ES family are `gpes` too, and bptt is tbptt."""
+
+
 @pytest.mark.parametrize("name", LEARNED_OPTIMIZERS)
-@pytest.mark.parametrize("factory", [estimators.nres, estimators.pes])
-def test_evolution_strategies_take_it(name, factory):
+@pytest.mark.parametrize("estimator", MECHANISMS)
+def test_every_estimator_takes_it(name, estimator):
     """An outer step keeps every shape and dtype. Traced for each; run below."""
     optimizer, theta = made(name)
-    estimator = factory(
-        inner.training(tiny_task(), optimizer), particles=2, horizon=4, window=2, sigma=0.01
-    )
-    init = lambda theta: outer.init(estimator, optax.sgd(1.0), theta, (), jax.random.key(1))
+    problem = inner.training(tiny_task(), optimizer)
+    factory = estimators.ESTIMATORS[estimator]
+    made_for = factory(problem, particles=2, horizon=4, window=2, **MECHANISMS[estimator])
+    init = lambda theta: outer.init(made_for, optax.sgd(1.0), theta, (), jax.random.key(1))
     state = jax.eval_shape(init, theta)
-    after, _ = jax.eval_shape(outer.make_step(estimator, optax.sgd(1.0)), state, ())
+    after, _ = jax.eval_shape(outer.make_step(made_for, optax.sgd(1.0)), state, ())
     sizes = lambda tree: jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
     assert sizes(after) == sizes(state)
 
