@@ -1,6 +1,6 @@
-"""A per-parameter rule as one kernel (Pallas, Triton on a GPU): features, network and state at once.
+"""A per-parameter rule as one kernel (Pallas, Triton on a GPU): features, network and state.
 
-    groups, kept = block(inputs)                        accumulators and features of some elements
+    groups, kept = block(inputs)                        features and accumulators
     x            = sum_i groups_i K_i + sum_j added_j   first layer
     x            = relu(x) K_l + b_l                    further layers
     step         = write(x[0], x[1], ...)
@@ -101,9 +101,11 @@ def fused_rule(
         )
         start = pl.program_id(0) * BLOCK
         index = start + jnp.arange(BLOCK, dtype=jnp.int32)
-        tiles = [_load(ref, place, start, index, size) for ref, place in zip(rows, places, strict=True)]
+        tiles = [
+            _load(ref, place, start, index, size) for ref, place in zip(rows, places, strict=True)
+        ]
         groups, new = block(*tiles[: len(inputs)])
-        x = sum(tile[:, : widths[0]] for tile in tiles[len(inputs) :])
+        x = sum(tiles[len(inputs) :])
         for group, first, true in zip(groups, firsts, kernels, strict=True):
             x = x + _product(group, first[...], true.shape[0], interpret)
         for weights, bias in middle:
@@ -176,9 +178,7 @@ def _place(lead: tuple[int, ...], shape: tuple[int, ...]) -> list[tuple[int, int
         return None
     after = lambda sizes, axis: math.prod(sizes[axis + 1 :])
     return [
-        (after(shape, axis), n, after(lead, axis))
-        for axis, n in enumerate(shape)
-        if lead[axis] > 1
+        (after(shape, axis), n, after(lead, axis)) for axis, n in enumerate(shape) if lead[axis] > 1
     ]
 
 
@@ -194,7 +194,9 @@ def _load(ref, place, start, index, size):
         at = ref.at[pl.ds(start, BLOCK), pl.ds(0, width)]
     else:
         row = sum(jax.lax.rem(jax.lax.div(index, a), b) * c for a, b, c in place)
-        at = ref.at[jnp.broadcast_to(row[:, None], mask.shape), jnp.broadcast_to(column, mask.shape)]
+        at = ref.at[
+            jnp.broadcast_to(row[:, None], mask.shape), jnp.broadcast_to(column, mask.shape)
+        ]
     return triton.load(at, mask=mask, other=0.0)
 
 

@@ -13,29 +13,27 @@ from test_golden import excess, read, select
 
 from learned_optimizers import import_theta, mlp
 from learned_optimizers.fused import BLOCK, fused_rule
+from learned_optimizers.mlp import MLPState
 
-# Ranks 0 to 3; below a block, ragged, several blocks.
+# Ranks 0 to 3, one of them bfloat16; below a block, ragged, several blocks.
 SHAPES = {"scalar": (), "bias": (5,), "kernel": (2, BLOCK + 3), "stack": (2, 3, 4)}
 PLAIN, FUSED = mlp(fused=False), mlp(fused=True)
+THETA = jax.tree.map(lambda leaf: leaf + 0.01, jax.jit(PLAIN.init)(jax.random.key(0)))
 
 
 def normal(seed, shape):
-    return jax.random.normal(jax.random.key(seed), shape)
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
 def tensors(seed):
-    return {name: normal(seed + i, shape) for i, (name, shape) in enumerate(SHAPES.items())}
+    tree = {name: normal([seed, i], shape) for i, (name, shape) in enumerate(SHAPES.items())}
+    return tree | {"bias": tree["bias"].astype(jnp.bfloat16)}
 
 
-def state_of(seed):
+def state_of(seed, names=tuple(SHAPES)):
     """A state in the middle of a run: no momentum is 0, or the gradient's."""
-    state = PLAIN.optimizer(THETA).init(tensors(0))
-    shapes = jax.tree.map(jnp.shape, state.momenta, is_leaf=lambda x: isinstance(x, jax.Array))
-    momenta = {name: normal(seed + i, shape) for i, (name, shape) in enumerate(shapes.items())}
-    return state._replace(step=jnp.int32(7), momenta=momenta)
-
-
-THETA = jax.tree.map(lambda leaf: leaf + 0.01, PLAIN.init(jax.random.key(0)))
+    momenta = {name: normal([seed, i], (*SHAPES[name], 6)) for i, name in enumerate(names)}
+    return MLPState(jnp.int32(7), momenta)
 
 
 def update(optimizer, theta, grads, state, params):
@@ -44,72 +42,60 @@ def update(optimizer, theta, grads, state, params):
 
 def near(ours, expected, rtol=2e-6):
     def check(x, y):
+        assert x.dtype == y.dtype
+        tolerance = 1e-2 if x.dtype == jnp.bfloat16 else rtol
         x, y = np.float32(x), np.float32(y)
-        np.testing.assert_allclose(x, y, rtol=rtol, atol=rtol * np.abs(y).max())
+        np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance * np.abs(y).max())
 
     jax.tree.map(check, ours, expected)
 
 
 def test_equals_the_plain_path_for_every_particle():
-    """Ranks 0 to 3, two particles of their own theta, state and tensors; then each by itself."""
+    """Two particles, each with its own theta, state and tensors."""
     two = lambda tree, other: jax.tree.map(lambda *pair: jnp.stack(pair), tree, other)
-    thetas = two(THETA, jax.tree.map(lambda leaf: 1.5 * leaf, THETA))
     particles = (
-        thetas,
+        two(THETA, jax.tree.map(lambda leaf: 1.5 * leaf, THETA)),
         two(tensors(10), tensors(20)),
         two(state_of(30), state_of(40)),
         two(tensors(50), tensors(60)),
     )
     ours = jit(jax.vmap(partial(update, FUSED)))(*particles)
     near(ours, jit(jax.vmap(partial(update, PLAIN)))(*particles))
-    second = jax.tree.map(lambda leaf: leaf[1], particles)
-    near(jax.tree.map(lambda leaf: leaf[1], ours), jit(partial(update, FUSED))(*second))
 
 
 def test_follows_the_golden_trace(golden):
+    """Of two of its tensors; the rule treats each by itself."""
     trace = read(golden / "mlp-0.npz")
     theta = import_theta("mlp", select(trace, "theta|"), fused=True)
-    params = start = select(trace, "params0|")
+    of_two = lambda prefix: dict(sorted(select(trace, prefix).items())[:2])
+    params = start = of_two("params0|")
     state = FUSED.optimizer(theta).init(params)
     step = jit(partial(update, FUSED))
-    steps = min(4, json.loads(trace["meta"].tobytes())["steps"])
-    for i in range(steps):
-        updates, state = step(theta, select(trace, f"grads|{i}|"), state, params)
+    for i in range(json.loads(trace["meta"].tobytes())["steps"]):
+        updates, state = step(theta, of_two(f"grads|{i}|"), state, params)
         params = optax.apply_updates(params, updates)
-    assert steps > 1
-    for tensor, expected in select(trace, f"params|{steps - 1}|").items():
-        assert excess(params[tensor], expected, start[tensor], 1e-4) <= 1, tensor
+        for tensor, expected in of_two(f"params|{i}|").items():
+            assert excess(params[tensor], expected, start[tensor], 1e-4) <= 1, (i, tensor)
 
 
 def test_derivatives_are_the_plain_paths():
     """Two steps, so that the derivative also goes through the state."""
 
     def loss(optimizer, theta, params):
-        state = state_of(30)
+        state = state_of(30, params)
         for _ in range(2):
             updates, state = update(optimizer, theta, jax.tree.map(jnp.cos, params), state, params)
             params = jax.tree.map(lambda p, u: p + 100 * u, params, updates)
         return sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(params))
 
-    few = {name: normal(1, SHAPES[name]) for name in ("bias", "stack")}
+    stack = {"stack": normal(1, SHAPES["stack"])}
     gradient = lambda optimizer: jit(jax.grad(partial(loss, optimizer), argnums=(0, 1)))
-    near(gradient(FUSED)(THETA, few), gradient(PLAIN)(THETA, few), rtol=2e-5)
-
-
-def test_parameters_keep_their_dtype():
-    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), {"bias": normal(2, (5,))})
-    results = [
-        update(optimizer, THETA, half, optimizer.optimizer(THETA).init(half), half)
-        for optimizer in (FUSED, PLAIN)
-    ]
-    assert results[0][0]["bias"].dtype == jnp.bfloat16
-    near(*results, rtol=1e-2)
+    near(gradient(FUSED)(THETA, stack), gradient(PLAIN)(THETA, stack), rtol=1e-5)
 
 
 def test_refuses_what_is_no_choice():
     with pytest.raises(ValueError, match=r"fused must be True .*, got 'yes'"):
         mlp(fused="yes")
-    assert mlp(fused=None) is not None
 
 
 def by_rows_and_columns(tensor, row, column, momentum, decays, kernel, bias, fused):
@@ -143,7 +129,7 @@ def by_rows_and_columns(tensor, row, column, momentum, decays, kernel, bias, fus
 
 OTHER = [
     normal(3, shape)
-    for shape in [(3, 7, 11), (3, 7, 1, 1), (1, 1, 11, 3), (3, 7, 11, 3), (3,), (5, 5), (5,)]
+    for shape in [(3, 7, 11), (3, 7, 1, 1), (1, 1, 11, 1), (3, 7, 11, 3), (3,), (5, 5), (5,)]
 ]
 
 
@@ -152,10 +138,22 @@ def test_a_rule_of_rows_and_columns():
     near(jit(partial(by_rows_and_columns, fused=True))(*OTHER), expected)
 
 
-def test_lowers_for_a_gpu():
-    """Triton's own checks of the kernel, which need no GPU: widths, masks, gathers, products."""
-    rows = partial(by_rows_and_columns, fused=False)
-    for function in (rows, jax.vmap(rows)):
-        arguments = OTHER if function is rows else [jnp.stack([x, x]) for x in OTHER]
-        lowered = jax.jit(function).trace(*arguments).lower(lowering_platforms=("cuda",))
-        assert "triton" in lowered.as_text()
+@pytest.mark.parametrize("particles", [False, True])
+def test_lowers_for_a_gpu(monkeypatch, particles):
+    """Triton's own checks of the kernels, which need no GPU: widths, masks, gathers, products."""
+    monkeypatch.setattr("learned_optimizers.fused.on_gpu", lambda: True)
+    automatic = mlp(fused=None)
+
+    def both(other, *arguments):
+        return by_rows_and_columns(*other, fused=False), update(automatic, *arguments)
+
+    arguments = OTHER, THETA, tensors(10), state_of(30), tensors(50)
+    if particles:
+        both = jax.vmap(both)
+        arguments = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), arguments)
+    try:
+        lowered = jax.jit(both).trace(*arguments).lower(lowering_platforms=("cuda",))
+    except RuntimeError as error:  # newer JAX then compiles, which takes its CUDA plugin
+        assert "compilation handler" in str(error)
+    else:
+        assert lowered.as_text().count("xla.gpu.triton") == 1 + len(SHAPES)
