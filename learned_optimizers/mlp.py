@@ -138,8 +138,8 @@ def _step(direction, magnitude):
 
 def _fused(theta, time, decays, g, m, p):
     """One tensor's step and momenta, as the plain path's."""
-    layers = [(layer["kernel"], layer["bias"]) for _, layer in sorted(theta.items())]
-    (kernel, bias), *later = layers
+    layers = [theta[f"layer_{i}"] for i in range(len(theta))]
+    (kernel, bias), *later = [(layer["kernel"], layer["bias"]) for layer in layers]
     g, p = g[..., None], p[..., None]
 
     def block(g, p, m, decays):
