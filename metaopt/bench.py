@@ -165,14 +165,14 @@ def measure(case: Case, *, seconds: float, devices: int | None, profile: str | N
         jax.block_until_ready(metrics)
         return (time.perf_counter() - began) / count
 
-    yardsticks = _yardsticks()
+    limits = yardsticks()
     count = min(256, max(1, round(DISPATCH_SECONDS / outer_steps(1))))
     times: list[float] = []
-    rates: dict[str, list[float]] = {name: [] for name in yardsticks}
+    rates: dict[str, list[float]] = {name: [] for name in limits}
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times) < 5:
         times.append(outer_steps(count))
-        for name, rate in yardsticks.items():
+        for name, rate in limits.items():
             rates[name].append(rate())
     if profile:
         with jax.profiler.trace(profile):
@@ -219,7 +219,7 @@ def _cost_of_a_step(problem, data) -> dict[str, float]:
     return {"flops_per_step": float(count["flops"]), "state_bytes_per_step": 2.0 * size}
 
 
-def _yardsticks():
+def yardsticks():
     """``{name: () -> rate}``: GFLOP/s of a 2048^3 product and GB/s of a 256 MB copy, float32."""
     import jax
     import jax.numpy as jnp
@@ -233,13 +233,13 @@ def _yardsticks():
         function(argument).block_until_ready()
         return amount / (time.perf_counter() - began) / 1e9
 
-    yardsticks = {
+    rates = {
         "matmul_gflops": lambda: rate(multiply, square, 2 * size**3),
         "copy_gbytes": lambda: rate(copy, long, 2 * 4 * length),
     }
-    for warm_up in yardsticks.values():
+    for warm_up in rates.values():
         warm_up()
-    return yardsticks
+    return rates
 
 
 def _main(order: dict[str, Any]) -> None:

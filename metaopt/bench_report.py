@@ -64,6 +64,8 @@ def report_bench(
     if update:
         keep("update", bench_update.measure(console))
         console.print(_updates(found["update"]))
+        keep("mlp_update", bench_update.measure_mlp(console))
+        console.print(_mlp_updates(found["mlp_update"]))
     if scaling:
         keep("scaling", bench_scaling.measure(console))
         picture = bench_scaling.picture(found["scaling"])
@@ -119,4 +121,19 @@ def _updates(rows: dict[str, dict[str, float]]) -> Table:
             f"{row['state_bytes']:.1f}",
             f"{row['peak_bytes']:.1f}",
         )
+    return table
+
+
+def _mlp_updates(rows: dict[str, dict[str, float]]) -> Table:
+    title = "One update by mlp: 4 particles of 1.05 million parameters"
+    table = Table(title=title, title_justify="left")
+    for heading in ("path", "ms", "GB/s", "of copy"):
+        table.add_column(heading, justify="left" if heading == "path" else "right")
+    for name, row in rows.items():
+        figures = f"{row['ms']:.3g}", f"{row['gbytes']:.3g}", f"{row['bytes_fraction']:.1%}"
+        table.add_row(name, *figures)
+    table.caption = (
+        f"Bytes are the {bench_update.MLP_BYTES} a parameter that an update has to move. "
+        "The fused kernel is timed on a GPU only."
+    )
     return table
