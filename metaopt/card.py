@@ -66,6 +66,7 @@ It needs {_listed([NEEDS[need] for need in description["needs"]]) or "nothing bu
 
 ```python
 import metaopt
+
 tx = metaopt.load("{name}", num_steps={trained["num_steps"]})  # an optax transformation
 updates, state = tx.update(grads, tx.init(params), params, value=loss)
 ```
