@@ -4,6 +4,7 @@ from metaopt import estimators, inner, outer
 from metaopt.errors import UserError
 from metaopt.importer import theta_from_public
 from metaopt.linen import apply_gradients
+from metaopt.pretrained import OutsideTrainedRange
 from metaopt.pretrained import load_optimizer as load
 from metaopt.registry import catalogue, choose
 from metaopt.theta import flatten_theta, unflatten_theta
@@ -28,6 +29,7 @@ __all__ = [
     "Key",
     "LearnedOptimizer",
     "MetaState",
+    "OutsideTrainedRange",
     "PyTree",
     "Task",
     "Theta",

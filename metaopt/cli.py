@@ -115,8 +115,20 @@ class Import:
 
 
 @dataclass(frozen=True)
+class Export:
+    """Make a pretrained optimizer of a run: files that describe and check themselves."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """The directory of a finished run."""
+    name: str
+    """What the optimizer is to be called."""
+    out: Path | None = None
+    """The directory to write; NAME if not given."""
+
+
+@dataclass(frozen=True)
 class List:
-    """Show the recipes, tasks, problems, learned optimizers and estimators there are."""
+    """Show the recipes, tasks, problems, optimizers and estimators; what trained ones gain."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -139,6 +151,8 @@ def main(argv: list[str] | None = None) -> int:
                 return _bench(command)
             case Import() as command:
                 return _import(command)
+            case Export() as command:
+                return _export(command)
             case _:
                 return _list()
     except UserError as error:
@@ -162,6 +176,7 @@ def _parse(argv: list[str]):
                 "diagnose": Diagnose(),
                 "bench": Bench(),
                 "import": Import(tyro.MISSING, tyro.MISSING, tyro.MISSING),
+                "export": Export(tyro.MISSING, tyro.MISSING),
                 "list": List(),
             }
         )
@@ -331,6 +346,16 @@ def _import(command: Import) -> int:
     return 0
 
 
+def _export(command: Export) -> int:
+    from metaopt.export import export_run
+
+    out = command.out or Path(command.name)
+    export_run(command.run, command.name, out)
+    print(f"{out} holds {command.name}, its card is {out / 'CARD.md'}; to use it:")
+    print(f"  tx = metaopt.load({str(out)!r}, num_steps=...)")
+    return 0
+
+
 def _list() -> int:
     from rich.console import Console
     from rich.table import Table
@@ -338,6 +363,7 @@ def _list() -> int:
     from metaopt.estimators import ESTIMATORS
     from metaopt.recipes import RECIPES
     from metaopt.registry import catalogue
+    from metaopt.shipped import local, shipped, summary
 
     table = Table("kind", "name", "what it is")
     kinds: dict[str, dict[str, Any]] = {
@@ -349,9 +375,11 @@ def _list() -> int:
     }
     for kind, entries in kinds.items():
         for i, (name, factory) in enumerate(sorted(entries.items())):
-            summary = (factory.__doc__ or "").partition("\n")[0] if factory else ""
-            table.add_row(kind if i == 0 else "", name, summary)
+            about = (factory.__doc__ or "").partition("\n")[0] if factory else ""
+            table.add_row(kind if i == 0 else "", name, about)
         table.add_section()
+    for i, (name, path) in enumerate((shipped() | local()).items()):
+        table.add_row("trained optimizer" if i == 0 else "", name, summary(path))
     Console().print(table)
     return 0
 

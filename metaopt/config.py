@@ -137,7 +137,7 @@ def mismatches(old: Config, new: Config) -> list[str]:
       >>> mismatches(Config(), Config(seed=1, outer_steps=5))
       ['seed: 0 there, 1 here']
     """
-    a, b = _flat(dataclasses.asdict(old)), _flat(dataclasses.asdict(new))
+    a, b = flat(old), flat(new)
     differing = [name for name in b if a[name] != b[name] and name.split(".")[0] not in FREE]
     return [f"{name}: {a[name]!r} there, {b[name]!r} here" for name in differing]
 
@@ -162,6 +162,16 @@ def parse_args(args: tuple[str, ...]) -> dict[str, Any]:
         except json.JSONDecodeError:
             parsed[name] = value
     return parsed
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """A configuration's values by the names that the command line has for them.
+
+    Example:
+      >>> flat(Config())["outer.clip_norm"]
+      1.0
+    """
+    return _flat(dataclasses.asdict(config))
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from metaopt.artefact import make_empty, write
 from metaopt.config import Component
 from metaopt.errors import UserError
 from metaopt.experiment import make
-from metaopt.pretrained import write
 from metaopt.theta import unflatten_theta
 from metaopt.types import LearnedOptimizer, Theta
 
@@ -35,10 +35,8 @@ def import_file(path: str | Path, optimizer: Component, out: str | Path) -> Thet
     """
     theta = theta_from_public(make("learned optimizer", optimizer), read_msgpack(path))
     out = Path(out)
+    make_empty(out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        if present := sorted(entry.name for entry in out.iterdir()):
-            raise UserError(f"{out} holds something already ({present[0]}): choose another --out.")
         write(out, optimizer, theta, imported_from=Path(path).name)
     except OSError as error:
         raise UserError(

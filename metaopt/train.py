@@ -137,7 +137,7 @@ def train(
                     writer.flush()  # a checkpoint never knows of more than the metrics do
                     checkpoints.save(state, totals)
         checkpoints.save(state, totals)
-    pretrained.save_run(directory, config, state.theta, totals)
+    pretrained.save_run(directory, config, state.theta, {"outer_steps": step} | totals)
     finished = step >= config.outer_steps
     return Result(state, experiment, data, totals, resumed_at, finished)
 

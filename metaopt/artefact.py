@@ -1,0 +1,168 @@
+"""The files of a trained optimizer: safetensors, JSON and npz, never pickle, with their SHA-256.
+
+``theta.safetensors`` says in its header whose theta it is, ``config.json`` says everything else,
+and ``SHA256SUMS``, in the form of `sha256sum`, holds the digest of every file.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load, save
+
+from metaopt.config import Component
+from metaopt.errors import UserError
+from metaopt.rundir import write_atomically
+from metaopt.theta import flatten_theta
+from metaopt.types import Theta
+
+SCHEMA = 2
+"""Of these files. Schema 1 had no header, digests or trained range; it is still read."""
+
+THETA, CONFIG, SUMS = "theta.safetensors", "config.json", "SHA256SUMS"
+
+
+class Artefact(NamedTuple):
+    """What is on disk.
+
+    Attributes:
+      optimizer: theta's, as in the catalogue.
+      flat: theta by path.
+      description: all of ``config.json``.
+      trained_range: ``num_steps`` (shortest and longest) and ``largest_tensor`` (in elements) of
+        meta-training; ``None`` where that is not known.
+    """
+
+    optimizer: Component
+    flat: dict[str, np.ndarray]
+    description: dict[str, Any]
+    trained_range: tuple[int, int, int] | None
+
+
+def write(
+    directory: Path,
+    optimizer: Component,
+    theta: Theta,
+    *,
+    files: Mapping[str, str | bytes] | None = None,
+    **facts: Any,
+) -> None:
+    """Writes what `read_artefact` reads.
+
+    Args:
+      directory: one that exists.
+      optimizer: theta's, as in the catalogue.
+      theta: the meta-parameters.
+      files: what else belongs to it, by name.
+      **facts: what ``config.json`` is to say beside; JSON.
+    """
+    described = {"schema": SCHEMA, "optimizer": _chosen(optimizer)}
+    written: dict[str, str | bytes] = {
+        # One entry, since safetensors keeps several in no fixed order.
+        THETA: save(flatten_theta(theta), {"metaopt": json.dumps(described)}),
+        CONFIG: json.dumps(described | facts, indent=2) + "\n",
+    }
+    written |= files or {}
+    sums = []
+    for name, content in written.items():
+        write_atomically(directory / name, content)
+        sums.append(f"{_digest(directory / name)}  {name}\n")
+    write_atomically(directory / SUMS, "".join(sums))
+
+
+def read_artefact(directory: Path) -> Artefact:
+    """Reads and checks a trained optimizer's files.
+
+    Args:
+      directory: one that holds ``theta.safetensors``.
+
+    Raises:
+      UserError: where a file is missing, damaged or changed, of a newer schema, or theta is another
+        optimizer's.
+    """
+    try:
+        description = json.loads((directory / CONFIG).read_text())
+        schema, chosen = description["schema"], description["optimizer"]
+        if schema > SCHEMA:
+            raise UserError(
+                f"{directory} has schema {schema}, this version reads {SCHEMA} and older: upgrade "
+                "metaopt."
+            )
+        if schema > 1:
+            _check_sums(directory)
+        component = Component(chosen["name"], tuple(chosen["args"]))
+        flat = load((directory / THETA).read_bytes())
+        with safe_open(directory / THETA, "numpy") as file:
+            header = json.loads((file.metadata() or {}).get("metaopt", "null"))
+        trained = description.get("trained_range")
+        if trained is not None:
+            trained = (*map(int, trained["num_steps"]), int(trained["largest_tensor"]))
+        of = chosen if schema == 1 else header["optimizer"]
+    except UserError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise _damaged(directory, repr(error)) from error
+    if of != chosen:
+        raise UserError(
+            f"{directory / THETA} is of {_shown(of)}, but {CONFIG} says {_shown(chosen)}: put the "
+            "two files back together, or export the run again."
+        )
+    return Artefact(component, flat, description, trained)
+
+
+def make_empty(out: Path) -> None:
+    """Makes a directory to write into.
+
+    Raises:
+      UserError: where there is something in it, or it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        present = sorted(entry.name for entry in out.iterdir())
+    except OSError as error:
+        raise UserError(
+            f"{out} cannot be written ({error.strerror}): choose another --out."
+        ) from error
+    if present:
+        raise UserError(f"{out} holds something already ({present[0]}): choose another --out.")
+
+
+def _chosen(optimizer: Component) -> dict[str, Any]:
+    return {"name": optimizer.name, "args": list(optimizer.args)}
+
+
+def _shown(chosen: dict[str, Any]) -> str:
+    return f"{chosen['name']}({', '.join(chosen['args'])})"
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _check_sums(directory: Path) -> None:
+    """Compares every file with its digest.
+
+    Raises:
+      UserError: naming the files that are not as they were written.
+    """
+    sums = {}
+    for line in (directory / SUMS).read_text().splitlines():
+        digest, name = line.split("  ", 1)
+        sums[name] = digest
+    # A file that is not listed could have been swapped unseen.
+    unlisted = {THETA, CONFIG} - sums.keys()
+    if changed := sorted(
+        unlisted | {name for name, digest in sums.items() if _digest(directory / name) != digest}
+    ):
+        raise _damaged(directory, f"{', '.join(changed)} not as {SUMS} has it")
+
+
+def _damaged(directory: Path, how: str) -> UserError:
+    return UserError(
+        f"the trained optimizer in {directory} is damaged ({how}): fetch it anew, or run its "
+        "`metaopt train` again."
+    )

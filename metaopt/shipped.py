@@ -1,0 +1,95 @@
+"""The trained optimizers there are: those that distributions ship, and those of the runs here.
+
+A distribution ships optimizers in a package whose folders hold one each, named under the entry
+point group ``metaopt.checkpoints``. `metaopt` itself imports none of them.
+"""
+
+import json
+from importlib.metadata import entry_points
+from importlib.resources import files
+from pathlib import Path
+
+from metaopt.artefact import CONFIG, THETA
+from metaopt.errors import UserError
+from metaopt.registry import choose
+
+GROUP = "metaopt.checkpoints"
+
+
+def shipped() -> dict[str, Path]:
+    """The directories of all shipped optimizers, by name.
+
+    Raises:
+      UserError: where two distributions use one name.
+
+    Example:
+      >>> "mlp-digits" in shipped()
+      True
+    """
+    found: dict[str, Path] = {}
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.value):
+        for folder in sorted(Path(str(files(entry.load()))).iterdir()):
+            if (folder / THETA).is_file() and found.setdefault(folder.name, folder) != folder:
+                raise UserError(
+                    f"two installed distributions ship an optimizer named {folder.name!r}: name "
+                    f"its directory, {found[folder.name]} or {folder}."
+                )
+    return found
+
+
+def local(runs: Path = Path("runs")) -> dict[str, Path]:
+    """The runs in a folder that hold a trained optimizer, by their paths.
+
+    Example:
+      >>> local(Path("nowhere"))
+      {}
+    """
+    folders = sorted(runs.iterdir()) if runs.is_dir() else []
+    return {str(run): run for run in folders if (run / "optimizer" / THETA).is_file()}
+
+
+def find(what: str | Path) -> Path:
+    """The directory with the files of a trained optimizer.
+
+    Args:
+      what: a run's directory, the optimizer's own, or the name of a shipped one. A directory comes
+        first.
+
+    Raises:
+      UserError: where there is none, naming those that there are.
+    """
+    path = Path(what)
+    for directory in (path / "optimizer", path):
+        if (directory / THETA).is_file():
+            return directory
+    if isinstance(what, Path) or path.exists() or len(path.parts) != 1:
+        raise UserError(
+            f"{path} holds no trained optimizer: name a directory that `metaopt train` has made, "
+            f"or one of {', '.join(shipped())}."
+        )
+    return choose("trained optimizer", what, shipped() | local())
+
+
+def summary(path: Path) -> str:
+    """A line on a trained optimizer: what it was trained on, and what it gained there.
+
+    Args:
+      path: a run's directory or the optimizer's own.
+    """
+    directory = find(path)
+    try:
+        description = json.loads((directory / CONFIG).read_text())
+        trained = description.get("trained_on")
+        what = description["optimizer"]["name"]
+        if trained is not None:
+            what += f" on {trained['task']}, {trained['num_steps']} steps"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "damaged"
+    for evaluation in (directory / "eval.json", path / "evaluation.json"):
+        try:
+            gain = json.loads(evaluation.read_text())["summary"]["improvement_of_mean_loss"]
+            change = f"{100 * abs(gain):.1f}% {'lower' if gain >= 0 else 'higher'}"
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        return f"{what}: {change} mean test loss than tuned Adam"
+    return f"{what}: not evaluated"

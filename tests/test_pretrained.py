@@ -1,0 +1,283 @@
+"""Exported optimizers: they come back as they were, or say what is wrong with them."""
+
+import hashlib
+import json
+import shlex
+import shutil
+import tomllib
+import warnings
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+import metaopt
+from metaopt import cli as command_line
+from metaopt import pretrained, shipped, trace
+from metaopt.card import to_command
+from metaopt.config import Component, Config, EstimatorConfig, OuterConfig, from_json
+from metaopt.recipes import RECIPES
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = sorted(path for path in (ROOT / "checkpoints").iterdir() if (path / "CARD.md").is_file())
+FILES = ["CARD.md", "SHA256SUMS", "config.json", "curves.png", "eval.json", "theta.safetensors"]
+FILES += ["trace.npz"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where ``runs/small`` is finished, and ``small`` exported from it."""
+    path = tmp_path_factory.mktemp("pretrained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path)
+        patch.setattr(command_line, "prepare_jax", lambda devices=None: None)
+        train = ["train", "tiny", "--out", "runs/small", "--outer-steps", "5", "--seed", "3"]
+        assert command_line.main([*train, "--quiet", "--devices", "1"]) == 0
+        assert command_line.main(["export", "runs/small", "--name", "small"]) == 0
+    return path
+
+
+@pytest.fixture
+def exported(folder, tmp_path):
+    """A copy that a test may spoil."""
+    return Path(shutil.copytree(folder / "small", tmp_path / "small"))
+
+
+@pytest.fixture
+def main(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(command_line, "prepare_jax", lambda devices=None: None)
+
+    def run(*argv):
+        code = command_line.main([*map(str, argv)])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def seal(directory):
+    """Digests of the files as they are."""
+    names = [line.split("  ")[1] for line in (directory / "SHA256SUMS").read_text().splitlines()]
+    digest = lambda name: hashlib.sha256((directory / name).read_bytes()).hexdigest()
+    (directory / "SHA256SUMS").write_text("".join(f"{digest(name)}  {name}\n" for name in names))
+
+
+def describe(directory, **changes):
+    path = directory / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_an_exported_optimizer_is_the_runs(folder, exported):
+    assert sorted(path.name for path in exported.iterdir()) == FILES
+    theta, expected = pretrained.read(exported)[1], pretrained.read(folder / "runs" / "small")[1]
+    jax.tree.map(np.testing.assert_array_equal, theta, expected)
+    tx, params = metaopt.load(exported, num_steps=8), jnp.ones(4)
+    updates = tx.update(2 * params, tx.init(params), params, value=jnp.float32(1.0))[0]
+    np.testing.assert_allclose(updates, -2 * np.exp(theta["log_lr"]) * np.ones(4), rtol=1e-6)
+
+
+def test_it_says_what_it_is(folder, exported):
+    described = json.loads((exported / "config.json").read_text())
+    assert described["trained_on"]["outer_steps"] == 5
+    assert described["trained_on"]["unroll_steps"] == 5 * 2 * 4 * 2
+    assert described["trained_range"] == {
+        "num_steps": [8, 8],
+        "largest_tensor": 4,
+        "parameters": {"theta": [4]},
+    }
+    assert described["recipe"]["seed"] == 3 and described["versions"]["jax"] == jax.__version__
+    with safe_open(exported / "theta.safetensors", "numpy") as file:
+        header = json.loads(file.metadata()["metaopt"])
+    assert header == {"schema": 2, "optimizer": {"name": "sgd", "args": []}}
+    stored = json.loads((folder / "runs" / "small" / "evaluation.json").read_text())
+    evaluation = json.loads((exported / "eval.json").read_text())
+    assert evaluation["summary"] == stored["summary"]
+    np.testing.assert_allclose(
+        evaluation["mean_curves"]["adam"], np.mean(stored["numbers"]["baseline"], axis=0)
+    )
+    card = (exported / "CARD.md").read_text()
+    assert "metaopt train tiny --outer-steps 5 --seed 3 --out runs/small" in card
+    mean = stored["summary"]["learned"]["mean_loss"]["mean"]
+    assert f"| this optimizer | {mean:.4f} ± " in card and "](curves.png)" in card
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_changed_file_is_noticed(exported, name):
+    content = bytearray((exported / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (exported / name).write_bytes(content)
+    with pytest.raises(metaopt.UserError, match=r"is damaged .*: fetch it anew, or"):
+        metaopt.load(exported)
+    (exported / name).unlink()
+    said = "no trained optimizer" if name == "theta.safetensors" else "is damaged"
+    with pytest.raises(metaopt.UserError, match=said):
+        metaopt.load(exported)
+
+
+def test_a_file_without_a_digest_is_noticed(exported):
+    lines = (exported / "SHA256SUMS").read_text().splitlines(keepends=True)
+    (exported / "SHA256SUMS").write_text("".join(lines[1:]))
+    with pytest.raises(metaopt.UserError, match=r"theta.safetensors not as SHA256SUMS has it"):
+        metaopt.load(exported)
+
+
+def test_a_newer_schema_is_refused(exported):
+    describe(exported, schema=3, files="elsewhere")
+    with pytest.raises(
+        metaopt.UserError, match="schema 3, this version reads 2 and older: upgrade"
+    ):
+        metaopt.load(exported)
+
+
+def test_the_theta_of_another_optimizer_is_refused(exported):
+    describe(exported, optimizer={"name": "sgdm", "args": []})
+    seal(exported)
+    with pytest.raises(metaopt.UserError, match=r"is of sgd\(\), but config.json says sgdm\(\)"):
+        metaopt.load(exported)
+
+
+@pytest.mark.parametrize(
+    "optimizer, said",
+    [
+        (Component("sgdm"), "log_one_minus_momentum is missing"),
+        (Component("sgdd"), "unknown learned optimizer 'sgdd': did you mean 'sgd'?"),
+    ],
+)
+def test_a_wrong_architecture_is_refused(exported, optimizer, said):
+    metaopt.artefact.write(exported, optimizer, {"log_lr": jnp.float32(-1.0)})
+    with pytest.raises(metaopt.UserError) as error:
+        metaopt.load(exported)
+    assert str(error.value).startswith(f"{exported}: ") and said in str(error.value)
+
+
+def test_the_first_schema_is_still_read(exported):
+    """As a run of an older version has it: no digests, no trained range."""
+    for name in set(FILES) - {"theta.safetensors"}:
+        (exported / name).unlink()
+    first = {"schema": 1, "optimizer": {"name": "sgd", "args": []}}
+    (exported / "config.json").write_text(json.dumps(first))
+    metaopt.load(exported, num_steps=10**6).init(jnp.zeros(1000))
+
+
+def test_unknown_names_list_what_is_there(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    with pytest.raises(metaopt.UserError) as error:
+        metaopt.load("mlp-digit")
+    assert "did you mean 'mlp-digits'? Valid: mlp-digits" in str(error.value)
+    assert "runs/small" in str(error.value)
+    with pytest.raises(metaopt.UserError, match=r"one of .*mlp-digits"):
+        metaopt.load("nowhere/mlp-digits")
+
+
+def test_far_outside_the_trained_range_it_warns_once(exported):
+    with pytest.warns(metaopt.OutsideTrainedRange) as caught:
+        tx = metaopt.load(exported, num_steps=33)
+        metaopt.load(exported, num_steps=1)
+        for size in (65, 66):
+            jax.eval_shape(tx.init, {"w": jnp.zeros(size)})  # traced, as under jit
+    said = [str(warning.message) for warning in caught]
+    assert [warning.filename for warning in caught[:2]] == [__file__] * 2
+    assert "was trained for 8 steps, far from 33" in said[0] and "far from 1:" in said[1]
+    assert "tensors of up to 4 elements, far from 65:" in said[2]
+    assert len(said) == 3 and not any("\n" in text for text in said)
+
+
+@pytest.mark.parametrize("num_steps", [None, 2, 8, 32])
+def test_within_it_does_not(exported, num_steps):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        metaopt.load(exported, num_steps=num_steps).init({"w": jnp.zeros(64), "none": ()})
+        jax.jit(lambda steps: metaopt.load(exported, steps).init(jnp.zeros(4)))(10**6)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_what_is_shipped_steps_as_it_was_recorded(path):
+    optimizer, theta = pretrained.read(path.name)
+    recorded = trace.read_trace(path / "trace.npz")
+    assert trace.deviation(optimizer, theta, recorded) < 1e-5
+    assert shipped.find(path.name) == path
+    assert json.loads((path / "config.json").read_text())["name"] == path.name
+
+
+def test_drift_shows(exported):
+    optimizer, theta = pretrained.read(exported)
+    recorded = trace.read_trace(exported / "trace.npz")
+    assert trace.deviation(optimizer, theta, recorded) < 1e-6
+    off = {"log_lr": theta["log_lr"] + 1e-4}
+    assert trace.deviation(optimizer, off, recorded) == pytest.approx(1e-4, rel=0.1)
+
+
+def parsed(command):
+    program, *argv = shlex.split(command)
+    assert program == "metaopt"
+    argv = [command_line.SHORT.get(word, word) for word in argv]
+    return command_line._parse(argv).config
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_the_command_on_a_card_is_its_recipe(path):
+    text = (path / "CARD.md").read_text()
+    command = text.partition("```bash\n")[2].partition("\n```")[0]
+    recipe = json.loads((path / "config.json").read_text())["recipe"]
+    assert parsed(command) == from_json(json.dumps(recipe))
+
+
+OTHER = Config(
+    task=Component("digits_mlp", ("hidden=[4, 4]", "activation=tanh")),
+    estimator=EstimatorConfig("pes", shortest_horizon=20, sigma=1e-3),
+    outer=OuterConfig(clip_norm=None, frozen=("layer_0", "layer_1/bias")),
+)
+
+
+@pytest.mark.parametrize("config", [OTHER, *RECIPES.values()], ids=["several fields", *RECIPES])
+def test_every_configuration_has_a_command(config):
+    assert parsed(to_command(config)) == config
+
+
+def test_export_refuses_what_is_no_pretrained_optimizer(main, folder, tmp_path):
+    run = Path(shutil.copytree(folder / "runs" / "small", tmp_path / "run"))
+    for argv, said in (
+        (["runs/small", "--name", "small"], "small holds something already (CARD.md)"),
+        (["runs/small", "--name", "a/b"], "a name has letters, digits"),
+        (["runs/smal", "--name", "b"], "runs/smal holds no run"),
+    ):
+        code, _, error = main("export", *argv)
+        assert code == 2 and said in error and error.count("\n") == 1
+    (run / "evaluation.json").unlink()
+    code, _, error = main("export", run, "--name", "b")
+    assert code == 2 and f"`metaopt evaluate {run}` makes it" in error
+    describe(run, outer_steps=9)
+    code, _, error = main("export", run, "--name", "b")
+    assert code == 2 and "has done 5 of 9 outer steps" in error
+    assert not (folder / "b").exists()
+
+
+def test_the_list_shows_trained_optimizers_and_their_gain(main, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, _ = main("list")
+    rows = {
+        cells[2].strip(): cells[3].strip()
+        for cells in (line.split("│") for line in out.splitlines())
+        if len(cells) > 3
+    }
+    assert code == 0
+    assert rows["mlp-digits"].startswith("mlp on digits_mlp, 200 steps: ")
+    assert rows["mlp-digits"].endswith("% lower mean test loss than tuned Adam")
+    assert rows["runs/small"].startswith("sgd on quadratic, 8 steps: ")
+
+
+def test_wheels_carry_every_file():
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = setup["tool"]["setuptools"]
+    assert "checkpoints" in packages["packages"]
+    carried = {
+        path
+        for pattern in packages["package-data"]["checkpoints"]
+        for path in (ROOT / "checkpoints").glob(pattern)
+    }
+    files = {path for folder in SHIPPED for path in folder.rglob("*") if path.is_file()}
+    assert SHIPPED and files <= carried
+    assert setup["project"]["entry-points"][shipped.GROUP] == {"metaopt": "checkpoints"}
