@@ -1,7 +1,7 @@
 """An evaluation to be believed: learned optimizers against tuned baselines, on several tasks.
 
-All train from the same fresh initialisations on the same batches; the tests of `metaopt.measures`
-decide what counts. Where a task is a family, seed i gives the same member to all, and a baseline's
+All train from the same fresh initialisations on the same batches; `metaopt.measures` says what
+counts. Where a task is a family, seed i gives the same member to all, and a baseline's
 rate is tuned for the whole distribution.
 """
 
@@ -106,7 +106,7 @@ class Evaluation:
         return self.baselines[0]
 
     def curves(self, task: str, optimizer: str, horizon: int | None = None) -> np.ndarray:
-        """Counted losses ``[M, seeds, points + 1, 3]`` over M rates; ``horizon`` is T if not given."""
+        """Counted losses ``[M, seeds, points + 1, 3]`` at M rates; of T steps if not said."""
         trial = self.trials[task][optimizer]
         return counted(trial.at(horizon or self.num_steps, self.every), self.caps[task])
 
@@ -116,7 +116,7 @@ class Evaluation:
         return losses[best(mean_losses(losses, self.split))]
 
     def stacked(self, optimizer: str, what: str) -> np.ndarray:
-        """``[tasks, seeds]`` of a field of the rows: ``"scores"``, ``"speedups"``, ``"bounded"``."""
+        """``[tasks, seeds]`` of a field: ``"scores"``, ``"speedups"`` or ``"bounded"``."""
         return np.stack([getattr(row, what) for row in self.rows if row.optimizer == optimizer])
 
     def aggregates(self) -> list[Aggregate]:
@@ -194,7 +194,7 @@ def evaluate(
     """Every optimizer on every task, against baselines whose learning rates were swept.
 
     Args:
-      optimizers: trained ones, each by what `metaopt.load` takes; or name -> ``(optimizer, theta)``.
+      optimizers: trained ones, each as `metaopt.load` takes it; or name -> (optimizer, theta).
       tasks: names in the catalogue, also as ``"digits_mlp:hidden=[64]"``; if none is given, those
         that the optimizers were trained on.
       baselines: names in `metaopt.baselines.BASELINES`; the first is the reference.

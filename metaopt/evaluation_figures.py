@@ -8,7 +8,12 @@ from matplotlib.figure import Figure
 from metaopt.evaluation import LONGER, Evaluation, Grid, horizons_of
 from metaopt.figures import BASELINE, COLORS, INK, LEARNED, PALE, STYLE, STYLES, log_losses, to_svg
 from metaopt.measures import mean_losses
-from metaopt.statistics import bootstrap, interquartile_mean, performance_profile
+from metaopt.statistics import (
+    bootstrap,
+    interquartile_mean,
+    performance_profile,
+    with_interval,
+)
 from metaopt.trials import SPLITS
 
 OTHERS = ("#448361", "#9f6b53", "#8a8782", "#c14c8a", "#5b7f95")
@@ -69,18 +74,17 @@ def speedups(found: Evaluation) -> Figure:
         thick = 0.8 / len(names)
         for i, name in enumerate(names):
             color = colors(found)[name][0]
-            for group, task in enumerate(groups):
+            for group in range(len(groups)):
                 at = group + thick * (i - (len(names) - 1) / 2)
                 if group < len(found.tasks):
                     values = found.stacked(name, "speedups")[group : group + 1]
-                    value = float(values.mean())
-                    low, high = bootstrap(lambda x: x.mean(axis=(-2, -1)), values)
-                    bounded = found.stacked(name, "bounded")[group].any()
+                    bounded = bool(found.stacked(name, "bounded")[group].any())
+                    value, low, high = with_interval(lambda x: x.mean(axis=(-2, -1)), values)
                 else:
-                    value, low, high = aggregates[name].speedup
                     bounded = aggregates[name].bounded
+                    value, low, high = aggregates[name].speedup
                 axes.barh(at, value, thick, color=color, label=name if group == 0 else None)
-                error = [[max(0.0, value - low)], [max(0.0, high - value)]]
+                error = np.maximum([[value - low], [high - value]], 0)
                 axes.errorbar(value, at, xerr=error, color=INK, lw=1, capsize=2)
                 axes.annotate(
                     f"{'≥ ' if bounded else ''}{value:.2f}×", (max(value, high), at),

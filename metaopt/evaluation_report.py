@@ -67,25 +67,26 @@ def body(found: Evaluation) -> str:
         parts.append("<h2>Width, depth and horizon</h2>")
         parts += [draw(pictures.grid(one, found.reference)) for one in found.grids]
     parts.append("<h2>Every task</h2>")
-    heads, sections = _rows(found)
+    columns, sections = _rows(found)
     for title, rows in sections:
-        parts.append(html_table((title, *heads[1:]), rows, last_in_bold=False))
+        parts.append(html_table((title, *columns[1:]), rows, last_in_bold=False))
     parts.append(f"<p class='note'>{html.escape(RULES.format(**_names(found)))}</p>")
     return "\n".join(parts)
 
 
 RULES = (
-    "All optimizers train from the same fresh initialisations on the same batches; the {split} split "
-    "and these initialisations occur nowhere in meta-training. The losses are means over seeds ± 95% "
-    "(Student's t); a baseline's learning rate is the best by each number itself, in its favour. A "
-    "loss that is not finite, or above the cap of its task (above the initial loss where it has "
-    "none), counts as that, and no run is left out; a run has diverged where a loss is not finite or "
-    "the training loss ends above its start. Score: the fraction by which the mean loss of a run is "
-    "below its initial loss, over that of tuned {reference}. Speed-up: the steps after which "
-    "{reference}, run for {longer} steps at the rate that gets there first, has had the loss with "
-    "which a run ends, over its {steps} steps; ≥ where it never got there in some runs. All tasks: "
-    "interquartile means of all runs, with 95% intervals of the bootstrap stratified by task. Time "
-    "is of one run alone on the device of the evaluation, memory the optimizer's state."
+    "All optimizers train from the same fresh initialisations on the same batches; the {split} "
+    "split and these initialisations occur nowhere in meta-training. The losses are means over "
+    "seeds ± 95% (Student's t); a baseline's learning rate is the best by each number itself, in "
+    "its favour. A loss that is not finite, or above the cap of its task (above the initial loss "
+    "where it has none), counts as that, and no run is left out; a run has diverged where a loss "
+    "is not finite or the training loss ends above its start. Score: the fraction by which the "
+    "mean loss of a run is below its initial loss, over that of tuned {reference}. Speed-up: the "
+    "steps after which {reference}, run for {longer} steps at the rate that gets there first, has "
+    "had the loss with which a run ends, over its {steps} steps; ≥ where it never got there in "
+    "some runs. All tasks: interquartile means of all runs, with 95% intervals of the bootstrap "
+    "stratified by task. Time is of one run alone on the device of the evaluation, memory the "
+    "optimizer's state."
 )
 
 
@@ -166,7 +167,8 @@ def _verdict(one: Aggregate) -> str:
     bound = "at least " if one.bounded else ""
     return (
         f"<p class='verdict'><b>{bound}{one.speedup.value:.2f}×</b> speed-up of "
-        f"{html.escape(one.optimizer)}, 95% from {one.speedup.low:.2f} to {one.speedup.high:.2f}</p>"
+        f"{html.escape(one.optimizer)}, 95% from {one.speedup.low:.2f} to "
+        f"{one.speedup.high:.2f}</p>"
     )
 
 

@@ -1,17 +1,18 @@
 """From loss curves to the numbers of an evaluation; every rule that decides is here, and said.
 
-* A loss that is not finite, or above the task's cap, counts as the cap; where a task has none, as the
-  loss before the first step. So a run that diverged costs what no training at all would have cost;
-  it is counted and never left out.
-* A run has *diverged* where a measured loss is not finite or its training loss ends above its start.
+* A loss that is not finite, or above the task's cap, counts as the cap; where a task has none, as
+  the loss before the first step. So a run that diverged costs what no training at all would have
+  cost; it is counted and never left out.
+* A run has *diverged* where a measured loss is not finite or its training loss ends above its
+  start.
 * A baseline's learning rate is the best of the sweep, in the mean over seeds, *by the very number
   that is reported*: another one for each column, which is in the baseline's favour.
 * *Score*: the fraction by which a run's mean loss is below its initial loss, over that of the tuned
   reference baseline: 0 is no progress, 1 is the reference's.
 * *Speed-up*: the steps that the reference needs to reach the loss with which a run ends, on the
   same seed, over the steps that the run took. The reference runs several times longer, at the rate
-  that needs the fewest steps on average. A run that it never catches up with counts as all the steps
-  there were, and the speed-up is a lower bound.
+  that needs the fewest steps on average. A run that it never catches up with counts as all the
+  steps there were, and the speed-up is a lower bound.
 """
 
 from typing import NamedTuple
@@ -119,7 +120,7 @@ def summarise(
     every: int,
     split: str,
 ) -> list[Row]:
-    """A row for each optimizer; ``baselines`` were swept over ``rates``, the first is the reference."""
+    """A row for each optimizer; ``baselines`` were swept, the first of them is the reference."""
     reference = baselines[0]
     long = counted(next(iter(trials[reference].curves.values())), cap)[..., SPLITS.index(split)]
 

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from metaopt import figures, pretrained
-from metaopt.config import Config, to_json
 from metaopt.comparison import Comparison, compare, interval
+from metaopt.config import Config, to_json
 from metaopt.experiment import make
 from metaopt.page import PAGE, html_table
 from metaopt.rundir import RunDirectory, write_atomically

@@ -1,7 +1,7 @@
 """Aggregates over tasks and seeds that a few outliers do not decide, with their uncertainty.
 
-Scores are arrays ``[..., tasks, seeds]``, higher is better. The recommendations are those of Agarwal
-et al. 2021, "Deep reinforcement learning at the edge of the statistical precipice" (arXiv
+Scores are arrays ``[..., tasks, seeds]``, higher is better. The recommendations are those of
+Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical precipice" (arXiv
 2108.13264): interquartile means, stratified-bootstrap intervals, performance profiles and
 probabilities of improvement.
 """

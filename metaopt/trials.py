@@ -10,7 +10,7 @@ import hashlib
 import io
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -159,18 +159,17 @@ def _runs(task: Task, optimizer: LearnedOptimizer, every: int, points: int):
 def _measure(task: Task, state: inner.TrainingState, data: PyTree) -> jax.Array:
     """The losses on `SPLITS`, ``[3]``: on whole splits, or on fixed batches of large ones."""
     key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), 1)
-    losses = []
-    for i, split in enumerate(SPLITS):
-        draw = lambda key, split=split: task.batch(data, state.config, split, key)
-        fixed = jax.random.fold_in(jax.random.key(KEY_OF_EVALUATION), i)
-        whole, part = (_rows(jax.eval_shape(lambda: draw(k))) for k in (None, fixed))
-        if whole <= MOST_ROWS:
-            loss = task.loss(state.config, state.params, draw(None), key)
-        else:
-            of_batch = lambda k: task.loss(state.config, state.params, draw(k), key)
-            loss = jax.lax.map(of_batch, jax.random.split(fixed, max(1, MOST_ROWS // part))).mean()
-        losses.append(loss.astype(jnp.float32))
-    return jnp.stack(losses)
+
+    def on(number: int, split: str) -> jax.Array:
+        draw = lambda key: task.batch(data, state.config, split, key)
+        loss = lambda batch: task.loss(state.config, state.params, batch, key)
+        if _rows(jax.eval_shape(lambda: draw(None))) <= MOST_ROWS:
+            return loss(draw(None))
+        fixed = jax.random.fold_in(jax.random.key(KEY_OF_EVALUATION), number)
+        batches = max(1, MOST_ROWS // _rows(jax.eval_shape(lambda: draw(fixed))))
+        return jax.lax.map(lambda key: loss(draw(key)), jax.random.split(fixed, batches)).mean()
+
+    return jnp.stack([on(i, split).astype(jnp.float32) for i, split in enumerate(SPLITS)])
 
 
 def _rows(batch: PyTree) -> int:
@@ -213,7 +212,8 @@ def _hash(program: str, arguments: PyTree, horizons: tuple[int, ...]) -> str:
 def _write(file: Path, trial: Trial) -> None:
     buffer = io.BytesIO()
     facts = np.array([trial.seconds_per_step, trial.state_bytes, trial.params_bytes], np.float64)
-    np.savez_compressed(buffer, facts=facts, **{str(h): c for h, c in trial.curves.items()})
+    arrays: dict[str, Any] = {str(h): losses for h, losses in trial.curves.items()}
+    np.savez_compressed(buffer, facts=facts, **arrays)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, buffer.getvalue())
 
