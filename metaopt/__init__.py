@@ -2,6 +2,7 @@
 
 from metaopt import estimators, inner, outer
 from metaopt.errors import UserError
+from metaopt.evaluation import evaluate
 from metaopt.importer import theta_from_public
 from metaopt.linen import apply_gradients
 from metaopt.pretrained import OutsideTrainedRange
@@ -39,6 +40,7 @@ __all__ = [
     "catalogue",
     "choose",
     "estimators",
+    "evaluate",
     "flatten_theta",
     "inner",
     "load",

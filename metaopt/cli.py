@@ -37,10 +37,27 @@ class Train:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Compare the optimizer of a run with tuned Adam, and write the report anew."""
+    """Measure trained optimizers against tuned baselines, on several tasks, and write a report."""
 
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """The run's directory."""
+    names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+    """Trained optimizers: what metaopt.load takes, such as the directory of a run."""
+    tasks: tuple[str, ...] = ()
+    """Names, also with arguments, as digits_mlp:hidden=[64]; what the optimizers were trained on if
+    not given."""
+    baselines: tuple[str, ...] = ("adam", "adamw", "sgdm", "lion")
+    """What they have to beat, each with its learning rate swept; speed-ups are over the first."""
+    num_steps: int | None = None
+    """T, inner steps of a run; as in the first one's training if not given."""
+    seeds: int = 5
+    """Runs of each optimizer and learning rate on each task."""
+    split: str = "test"
+    """Whose loss decides: train, valid or test."""
+    grid: bool = False
+    """Also measure on digits_mlp of several widths, depths and horizons."""
+    out: Path = Path("runs/evaluate")
+    """Where report, numbers, curves and the cache go, from which the same command goes on."""
+    anew: bool = False
+    """Do not use the cache."""
     quiet: bool = False
     """Print nothing but errors."""
 
@@ -247,9 +264,24 @@ def _evaluate(command: Evaluate) -> int:
     prepare_jax()
     from rich.console import Console
 
-    from metaopt.report import report_run
+    from metaopt.evaluation import evaluate
 
-    report_run(command.run, Console(quiet=command.quiet), anew=True)
+    console = Console(quiet=command.quiet)
+    say = lambda text: console.print(text, highlight=False, soft_wrap=True)
+    found = evaluate(
+        command.names,
+        tasks=command.tasks,
+        baselines=[name for word in command.baselines for name in word.split(",")],
+        num_steps=command.num_steps,
+        seeds=command.seeds,
+        split=command.split,
+        grid=command.grid,
+        out=command.out,
+        anew=command.anew,
+        on_progress=lambda what, done, total: say(f"{done + 1}/{total} {what}"),
+    )
+    console.print(found.table())
+    say(f"Report: {command.out / 'report.html'}")
     return 0
 
 

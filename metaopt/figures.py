@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from metaopt.compare import AXES, Course
+from metaopt.comparison import Comparison
 from metaopt.diagnose import Row
-from metaopt.evaluate import Comparison
 
 LEARNED, BASELINE, INK, PALE = "#0b6e99", "#d9730d", "#37352f", "#e5e4e0"
 COLORS = (LEARNED, "#6b3fa0", "#448361", "#9f6b53")
@@ -49,7 +49,7 @@ def curves(comparison: Comparison, name: str) -> Figure:
             axes.plot(steps, mean, color=color, lw=1.8)
             axes.plot([], [], color=color, lw=1.8, label=f"{label} (mean {losses.mean():.3f})")
         axes.set(xlabel="inner step", ylabel="test loss", xlim=(1, steps[-1]))
-        _log_losses(axes)
+        log_losses(axes)
         axes.set_title(f"Inner training, {len(losses)} seeds, 95% bands", fontsize=10)
         axes.legend(loc="upper right")
     return figure
@@ -92,7 +92,7 @@ def sweep(comparison: Comparison, name: str) -> Figure:
         learned = comparison.learned.mean()
         axes.axhline(learned, color=LEARNED, lw=1.8, label=f"learned: {name}")
         axes.set(xlabel="Adam's learning rate", ylabel="mean test loss", xscale="log")
-        _log_losses(axes)
+        log_losses(axes)
         axes.set_title("Adam's tuning: every rate on the number reported", fontsize=10)
         axes.legend()
     return figure
@@ -108,7 +108,7 @@ def meta_training(steps: np.ndarray, losses: np.ndarray) -> Figure:
         axes.plot(steps[width - 1 :], smooth, color=LEARNED, lw=1.8)
         axes.set(xlabel="outer step", ylabel="meta-loss")
         if np.min(losses) > 0:
-            _log_losses(axes)
+            log_losses(axes)
         axes.set_title("Meta-training", fontsize=10)
     return figure
 
@@ -127,7 +127,7 @@ def courses(compared: list[Course]) -> Figure:
             axes.set(xlabel=label, xscale="log")
             axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
             if min(np.nanmin(one.losses) for one in compared) > 0:
-                _log_losses(axes)
+                log_losses(axes)
         panels[0].set_ylabel(compared[0].measure.replace("_", " "))
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=6)
     return figure
@@ -177,7 +177,7 @@ def variance(rows: Sequence[Row], title: str) -> Figure:
             if heights and max(heights) > 100 * min(heights):
                 axes.set_yscale("log")  # powers of ten are labels enough
             elif heights:
-                _log_losses(axes)
+                log_losses(axes)
             axes.set_title(f"tr Cov {heading}", fontsize=10)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=4)
@@ -196,7 +196,7 @@ def to_svg(figure: Figure) -> str:
     return text[text.index("<svg") :]
 
 
-def _log_losses(axes) -> None:
+def log_losses(axes) -> None:
     """A logarithmic axis of losses with enough labels on it, however short."""
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1.0, 2.0, 5.0)))

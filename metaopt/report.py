@@ -13,22 +13,20 @@ from rich.console import Console
 from rich.table import Table
 
 from metaopt import figures, pretrained
+from metaopt.comparison import Comparison, compare, interval
 from metaopt.config import Config, to_json
-from metaopt.evaluate import Comparison, compare, interval
 from metaopt.experiment import make
+from metaopt.page import PAGE, html_table
 from metaopt.rundir import RunDirectory, write_atomically
-
-KEY_OF_EVALUATION = 0x6D657461
-"""Evaluation runs draw from a stream of their own, the same for every run that is evaluated."""
+from metaopt.trials import KEY_OF_EVALUATION
 
 
-def report_run(path: Path, console: Console, *, anew: bool = False) -> Comparison | None:
+def report_run(path: Path, console: Console) -> Comparison | None:
     """Evaluates a run's optimizer, prints the table and writes the report.
 
     Args:
       path: the run's directory.
       console: where the table goes.
-      anew: evaluate even where this very theta has been evaluated.
 
     Returns:
       The comparison; ``None`` where there is nothing to compare: the problem is no inner training,
@@ -41,7 +39,7 @@ def report_run(path: Path, console: Console, *, anew: bool = False) -> Compariso
     config = directory.read_config()
     comparison = None
     if config.problem.name == "training" and config.evaluation.seeds:
-        comparison = None if anew else _stored(directory, config)
+        comparison = _stored(directory, config)
         if comparison is None:
             console.print("Comparing with tuned Adam on test data ...")
             comparison = _evaluate(directory, config)
@@ -179,7 +177,7 @@ def _page(directory: RunDirectory, config: Config, comparison: Comparison | None
     if comparison is not None:
         less = 100 * comparison.improvement
         verdict = f"{abs(less):.1f}% {'lower' if less >= 0 else 'higher'}"
-        table = _html_table(_headings(comparison), _rows(config, comparison))
+        table = html_table(_headings(comparison), _rows(config, comparison))
         parts += [
             f"<p class='verdict'><b>{verdict}</b> mean test loss than tuned Adam</p>",
             f"<figure>{figures.to_svg(figures.curves(comparison, name))}</figure>",
@@ -197,43 +195,3 @@ def _page(directory: RunDirectory, config: Config, comparison: Comparison | None
     subject = config.task.name if config.problem.name == "training" else config.problem.name
     title = f"{name} on {subject}" if config.problem.name == "training" else subject
     return PAGE.format(title=html.escape(title), body="\n".join(parts))
-
-
-def _html_table(headings, rows) -> str:
-    cells = lambda row, tag: "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
-    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
-    return f"<table><thead><tr>{cells(headings, 'th')}</tr></thead><tbody>{body}</tbody></table>"
-
-
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ margin: 0 auto; max-width: 44rem; padding: 2.5rem 1.25rem 4rem; color: #37352f;
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; background: #fff; }}
-h1 {{ font-size: 1.7rem; margin: 0; }}
-h2 {{ font-size: 1.1rem; margin: 2rem 0 .5rem; }}
-.lead, .note {{ color: #6b6a66; }}
-.lead {{ margin-top: .3rem; }}
-.note {{ font-size: .85rem; }}
-.verdict {{ font-size: 1.15rem; margin: 1.5rem 0 .5rem; }}
-.verdict b {{ color: #0b6e99; font-size: 1.7rem; }}
-figure {{ margin: 1.25rem 0; }}
-svg {{ width: 100%; height: auto; }}
-table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: .45rem .5rem; border-bottom: 1px solid #e5e4e0; text-align: right; }}
-th:first-child, td:first-child {{ text-align: left; }}
-tbody tr:last-child {{ font-weight: 600; }}
-pre {{ background: #f7f6f3; padding: .8rem 1rem; overflow-x: auto; border-radius: 6px;
-  font-size: .85rem; }}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-{body}
-</body>
-</html>
-"""

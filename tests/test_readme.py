@@ -34,6 +34,8 @@ def test_everything_runs_in_order(tmp_path, monkeypatch, capsys):
     for i, command in enumerate(commands):
         if command[0] == "train":  # and only the first, the README's own, is evaluated
             command += [*SHORTER, "2" if i == 0 else "0"]
+        elif command[0] == "evaluate":
+            command += ["--num-steps", "4", "--seeds", "2"]
         elif command[0] == "compare":
             command += ["--outer-steps", "2"]
         assert command_line.main(command) == 0, (command, capsys.readouterr())

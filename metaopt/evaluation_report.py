@@ -1,0 +1,198 @@
+"""An evaluation for people and programs: table, JSON and a self-contained page."""
+
+import html
+import json
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from metaopt import evaluation_figures as pictures
+from metaopt.evaluation import LONGER, Aggregate, Evaluation
+from metaopt.figures import to_svg
+from metaopt.measures import Row
+from metaopt.page import PAGE, html_table
+
+
+def table(found: Evaluation) -> Table:
+    """Every task and optimizer, then the aggregates."""
+    heads, sections = _rows(found)
+    shown = Table(*heads[:1], caption=_caption(found), caption_justify="left")
+    for head in heads[1:]:
+        shown.add_column(head, justify="right")
+    for title, rows in sections:
+        shown.add_section()
+        shown.add_row(title, style="bold")
+        for row in rows:
+            shown.add_row(*row)
+    shown.add_section()
+    shown.add_row("all tasks", "score", "speed-up", "P(better)", "diverged", style="bold")
+    for row in _aggregate_rows(found):
+        shown.add_row(*row)
+    return shown
+
+
+def page(found: Evaluation) -> str:
+    """The whole page."""
+    title = f"{', '.join(found.optimizers)} against tuned baselines"
+    return PAGE.format(title=html.escape(title), body=body(found))
+
+
+def body(found: Evaluation) -> str:
+    """What is on it, below its title."""
+    facts = (
+        f"{len(found.tasks)} task{'s' * (len(found.tasks) > 1)}, {found.seeds} seeds of "
+        f"{found.num_steps} inner steps, {found.split} split, baselines over {len(found.rates)} "
+        f"learning rates from {min(found.rates):g} to {max(found.rates):g}."
+    )
+    draw = lambda figure: f"<figure>{to_svg(figure)}</figure>"
+    parts = [f"<p class='lead'>{html.escape(facts)}</p>", *map(_verdict, _learned(found))]
+    heads = ("all tasks", "score", "speed-up", f"P(better than {found.reference})", "diverged")
+    parts += [
+        html_table(heads, _aggregate_rows(found), last_in_bold=False),
+        f"<p class='note'>{html.escape(_caption(found))}</p>",
+        "<h2>Curves</h2>",
+        draw(pictures.curves(found)),
+        "<h2>Speed-up</h2>",
+        draw(pictures.speedups(found)),
+        "<h2>Performance profile</h2>",
+        draw(pictures.profile(found)),
+        "<h2>Sensitivity</h2>",
+        draw(pictures.horizons(found)),
+        draw(pictures.rates(found)),
+        "<h2>Wall-clock</h2>",
+        draw(pictures.curves(found, against_seconds=True)),
+    ]
+    if found.grids:
+        parts.append("<h2>Width, depth and horizon</h2>")
+        parts += [draw(pictures.grid(one, found.reference)) for one in found.grids]
+    parts.append("<h2>Every task</h2>")
+    columns, sections = _rows(found)
+    for title, rows in sections:
+        parts.append(html_table((title, *columns[1:]), rows, last_in_bold=False))
+    parts.append(f"<p class='note'>{html.escape(RULES.format(**_names(found)))}</p>")
+    return "\n".join(parts)
+
+
+RULES = (
+    "All optimizers train from the same fresh initialisations on the same batches; the {split} "
+    "split and these initialisations occur nowhere in meta-training. The losses are means over "
+    "seeds ± 95% (Student's t); a baseline's learning rate is the best by each number itself, in "
+    "its favour. A loss that is not finite, or above the cap of its task (above the initial loss "
+    "where it has none), counts as that, and no run is left out; a run has diverged where a loss "
+    "is not finite or the training loss ends above its start. Score: the fraction by which the "
+    "mean loss of a run is below its initial loss, over that of tuned {reference}. Speed-up: the "
+    "steps after which {reference}, run for {longer} steps at the rate that gets there first, has "
+    "had the loss with which a run ends, over its {steps} steps; ≥ where it never got there in "
+    "some runs. All tasks: interquartile means of all runs, with 95% intervals of the bootstrap "
+    "stratified by task. Time is of one run alone on the device of the evaluation, memory the "
+    "optimizer's state."
+)
+
+
+def to_json(found: Evaluation) -> str:
+    """Facts, rows and aggregates; JSON has neither NaN nor infinity, so those are null."""
+    content: dict[str, Any] = {
+        "optimizers": found.optimizers,
+        "baselines": found.baselines,
+        "reference": found.reference,
+        "tasks": found.tasks,
+        "num_steps": found.num_steps,
+        "measured_every": found.every,
+        "seeds": found.seeds,
+        "split": found.split,
+        "rates": found.rates,
+        "rows": [_plain(row) for row in found.rows],
+        "aggregates": [_plain(one) for one in found.aggregates()],
+        "grids": [_plain(one) for one in found.grids],
+    }
+    return json.dumps(content, indent=1) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value if not isinstance(value, float) or np.isfinite(value) else None
+
+
+def _rows(found: Evaluation) -> tuple[tuple[str, ...], list[tuple[str, list[tuple[str, ...]]]]]:
+    heads = (
+        "", f"mean {found.split} loss", f"final {found.split}", "final train", "speed-up",
+        "diverged", "µs/step", "state",
+    )  # fmt: skip
+    of = lambda task: [_cells(found, row) for row in found.rows if row.task == task]
+    return heads, [(task, of(task)) for task in found.tasks]
+
+
+def _cells(found: Evaluation, row: Row) -> tuple[str, ...]:
+    bound = "≥ " if row.bounded.any() else ""
+    return (
+        row.optimizer if row.rate is None else f"{row.optimizer}, rate {row.rate:g}",
+        _short(row.mean[found.split]),
+        _short(row.final[found.split]),
+        _short(row.final["train"]),
+        "–" if row.optimizer == found.reference else f"{bound}{row.speedups.mean():.2f}",
+        f"{row.diverged}/{len(row.scores)}",
+        f"{1e6 * row.seconds_per_step:,.3g}",
+        _bytes(row.state_bytes),
+    )
+
+
+def _aggregate_rows(found: Evaluation) -> list[tuple[str, ...]]:
+    def of(one: Aggregate) -> tuple[str, ...]:
+        itself = one.optimizer == found.reference
+        bound = "≥ " if one.bounded else ""
+        return (
+            one.optimizer,
+            str(one.score),
+            "–" if itself else f"{bound}{one.speedup}",
+            "–" if itself else str(one.improvement),
+            f"{one.diverged}/{one.runs}",
+        )
+
+    return [of(one) for one in found.aggregates()]
+
+
+def _learned(found: Evaluation) -> list[Aggregate]:
+    return [one for one in found.aggregates() if one.optimizer in found.optimizers]
+
+
+def _verdict(one: Aggregate) -> str:
+    bound = "at least " if one.bounded else ""
+    return (
+        f"<p class='verdict'><b>{bound}{one.speedup.value:.2f}×</b> speed-up of "
+        f"{html.escape(one.optimizer)}, 95% from {one.speedup.low:.2f} to "
+        f"{one.speedup.high:.2f}</p>"
+    )
+
+
+def _caption(found: Evaluation) -> str:
+    return (
+        f"Speed-up over {found.reference} at its best of {len(found.rates)} rates; score: progress "
+        f"over its; interquartile means [95%]. ≥: a lower bound, {found.reference} never got there."
+    )
+
+
+def _names(found: Evaluation) -> dict[str, Any]:
+    return {
+        "split": found.split,
+        "reference": found.reference,
+        "longer": LONGER * found.num_steps,
+        "steps": found.num_steps,
+    }
+
+
+def _short(interval) -> str:
+    return f"{interval.mean:.3g} ± {interval.half_width:.2g}"
+
+
+def _bytes(count: int) -> str:
+    if count < 1000:
+        return f"{count} B"
+    return f"{count / 1000:.1f} kB" if count < 1e6 else f"{count / 1e6:.1f} MB"
