@@ -43,7 +43,9 @@ def truncated_es(
     shaping: Shaping = "raw",
     mesh: Mesh | None = None,
 ) -> GradientEstimator:
-    """Truncated ES; the arguments are those of `metaopt.estimators.gpes`. Costs 3 N W an update.
+    """Truncated ES: fresh noise every window and nothing remembered, so biased.
+
+    The arguments are those of `metaopt.estimators.gpes`. Costs 3 N W an update.
 
     Example:
       >>> from tasks import PROBLEMS

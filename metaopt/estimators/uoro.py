@@ -51,11 +51,12 @@ def uoro(
     first_episode: FirstEpisode = "short",
     mesh: Mesh | None = None,
 ) -> GradientEstimator:
-    """Unbiased online recurrent optimization; the arguments are those of `metaopt.estimators.gpes`.
+    """Unbiased online recurrent optimization: rank-one forward accumulation (arXiv 1702.05043).
 
-    The estimate is the window's mean of g_t = (dL_t/ds . s~) theta~ + dL_t/dtheta, where L_t is a
-    function of the state before step t and of theta. At an episode's start the rank-one product is
-    that of the initial state's own dependence on theta: zero where there is none.
+    The arguments are those of `metaopt.estimators.gpes`. The estimate is the window's mean of
+    g_t = (dL_t/ds . s~) theta~ + dL_t/dtheta, where L_t is a function of the state before step t
+    and of theta. At an episode's start the rank-one product is that of the initial state's own
+    dependence on theta: zero where there is none.
 
     Returns:
       A `GradientEstimator` on a `metaopt.estimators.population.Population` of `RankOne`.
