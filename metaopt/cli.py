@@ -281,6 +281,7 @@ def _evaluate(command: Evaluate) -> int:
         on_progress=lambda what, done, total: say(f"{done + 1}/{total} {what}"),
     )
     console.print(found.table())
+    console.print(found.summary())
     say(f"Report: {command.out / 'report.html'}")
     return 0
 

@@ -142,10 +142,16 @@ class Evaluation:
         return [of(name) for name in (*self.optimizers, *self.baselines)]
 
     def table(self):
-        """A `rich.table.Table` of every task and optimizer, and the aggregates below."""
+        """A `rich.table.Table` of every optimizer on every task."""
         from metaopt.evaluation_report import table
 
         return table(self)
+
+    def summary(self):
+        """A `rich.table.Table` of the aggregates over all tasks."""
+        from metaopt.evaluation_report import summary
+
+        return summary(self)
 
     def plot_curves(self):
         """A matplotlib figure: loss against inner step with 95% bands, a panel a task."""

@@ -100,7 +100,7 @@ def speedups(found: Evaluation) -> Figure:
             f"steps that tuned {found.reference} needs to the same loss, over the steps taken"
         )
         axes.set_title("Speed-up, 95% intervals; ≥: a lower bound", fontsize=10)
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.06), ncols=5, borderaxespad=0)
+        figure.legend(loc="outside lower center", ncols=5)
     return figure
 
 
@@ -109,7 +109,9 @@ def profile(found: Evaluation) -> Figure:
     everything = np.concatenate(
         [found.stacked(name, "scores").ravel() for name in (*found.optimizers, *found.baselines)]
     )
-    thresholds = np.linspace(0, 1.05 * max(1.0, float(everything.max())), 200)
+    # Where all runs are close to 1, that part is shown.
+    low_end = 0.0 if everything.min() < 0.6 else 0.9 * float(everything.min())
+    thresholds = np.linspace(low_end, 1.05 * max(1.0, float(everything.max())), 200)
     with matplotlib.rc_context(STYLE):
         figure = Picture(figsize=(7.2, 3.4), layout="constrained")
         axes = figure.add_subplot()
@@ -127,7 +129,7 @@ def profile(found: Evaluation) -> Figure:
             xlabel=f"score τ (0: no progress, 1: tuned {found.reference})",
             ylabel="fraction of runs above τ",
             ylim=(0, 1.03),
-            xlim=(0, thresholds[-1]),
+            xlim=(low_end, thresholds[-1]),
         )
         axes.set_title(f"Performance profile over {everything.size} runs", fontsize=10)
         axes.legend(loc="lower left")

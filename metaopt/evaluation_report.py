@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from metaopt import evaluation_figures as pictures
@@ -15,9 +16,10 @@ from metaopt.page import PAGE, html_table
 
 
 def table(found: Evaluation) -> Table:
-    """Every task and optimizer, then the aggregates."""
+    """Every optimizer on every task; as narrow as a terminal."""
     heads, sections = _rows(found)
-    shown = Table(*heads[:1], caption=_caption(found), caption_justify="left")
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    shown.add_column("", no_wrap=True)
     for head in heads[1:]:
         shown.add_column(head, justify="right")
     for title, rows in sections:
@@ -25,8 +27,20 @@ def table(found: Evaluation) -> Table:
         shown.add_row(title, style="bold")
         for row in rows:
             shown.add_row(*row)
-    shown.add_section()
-    shown.add_row("all tasks", "score", "speed-up", "P(better)", "diverged", style="bold")
+    return shown
+
+
+def summary(found: Evaluation) -> Table:
+    """Every optimizer over all tasks, with 95% intervals."""
+    shown = Table(
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+        caption=_caption(found),
+        caption_justify="left",
+    )
+    for i, head in enumerate(_aggregate_heads(found)):
+        shown.add_column(head, justify="right" if i else "left", no_wrap=not i)
     for row in _aggregate_rows(found):
         shown.add_row(*row)
     return shown
@@ -47,9 +61,8 @@ def body(found: Evaluation) -> str:
     )
     draw = lambda figure: f"<figure>{to_svg(figure)}</figure>"
     parts = [f"<p class='lead'>{html.escape(facts)}</p>", *map(_verdict, _learned(found))]
-    heads = ("all tasks", "score", "speed-up", f"P(better than {found.reference})", "diverged")
     parts += [
-        html_table(heads, _aggregate_rows(found), last_in_bold=False),
+        html_table(_aggregate_heads(found), _aggregate_rows(found), last_in_bold=False),
         f"<p class='note'>{html.escape(_caption(found))}</p>",
         "<h2>Curves</h2>",
         draw(pictures.curves(found)),
@@ -123,8 +136,7 @@ def _plain(value: Any) -> Any:
 
 def _rows(found: Evaluation) -> tuple[tuple[str, ...], list[tuple[str, list[tuple[str, ...]]]]]:
     heads = (
-        "", f"mean {found.split} loss", f"final {found.split}", "final train", "speed-up",
-        "diverged", "µs/step", "state",
+        "", f"mean {found.split}", "final", "train", "speed-up", "div.", "µs/step", "state",
     )  # fmt: skip
     of = lambda task: [_cells(found, row) for row in found.rows if row.task == task]
     return heads, [(task, of(task)) for task in found.tasks]
@@ -133,15 +145,19 @@ def _rows(found: Evaluation) -> tuple[tuple[str, ...], list[tuple[str, list[tupl
 def _cells(found: Evaluation, row: Row) -> tuple[str, ...]:
     bound = "≥ " if row.bounded.any() else ""
     return (
-        row.optimizer if row.rate is None else f"{row.optimizer}, rate {row.rate:g}",
+        row.optimizer if row.rate is None else f"{row.optimizer} at {row.rate:g}",
         _short(row.mean[found.split]),
         _short(row.final[found.split]),
-        _short(row.final["train"]),
+        f"{row.final['train'].mean:.3g}",
         "–" if row.optimizer == found.reference else f"{bound}{row.speedups.mean():.2f}",
         f"{row.diverged}/{len(row.scores)}",
-        f"{1e6 * row.seconds_per_step:,.3g}",
+        _number(1e6 * row.seconds_per_step),
         _bytes(row.state_bytes),
     )
+
+
+def _aggregate_heads(found: Evaluation) -> tuple[str, ...]:
+    return "all tasks", "score", "speed-up", f"P(beats {found.reference})", "diverged"
 
 
 def _aggregate_rows(found: Evaluation) -> list[tuple[str, ...]]:
@@ -189,10 +205,14 @@ def _names(found: Evaluation) -> dict[str, Any]:
 
 
 def _short(interval) -> str:
-    return f"{interval.mean:.3g} ± {interval.half_width:.2g}"
+    return f"{interval.mean:.3g}\N{NO-BREAK SPACE}±{interval.half_width:.1g}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
 
 def _bytes(count: int) -> str:
     if count < 1000:
-        return f"{count} B"
-    return f"{count / 1000:.1f} kB" if count < 1e6 else f"{count / 1e6:.1f} MB"
+        return f"{count}B"
+    return f"{count / 1000:.1f}kB" if count < 1e6 else f"{count / 1e6:.1f}MB"

@@ -1,0 +1,193 @@
+"""The evaluation: its statistics against known truths, its rules, its files."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import metaopt
+from learned_optimizers import LEARNED_OPTIMIZERS
+from metaopt import UserError, statistics
+from metaopt.baselines import BASELINES, RATES
+from metaopt.measures import counted, diverged, steps_to_reach
+from metaopt.registry import catalogue
+from metaopt.trials import Trial, measured_every, run_trial
+
+SGD = LEARNED_OPTIMIZERS["sgd"]()
+THETA = {"log_lr": jnp.float32(0.5)}
+
+
+def test_the_interquartile_mean_is_of_the_middle_half():
+    scores = np.array([[8.0, 1.0, 3.0, 1e9], [4.0, 2.0, -1e9, 5.0]])
+    assert statistics.interquartile_mean(scores) == pytest.approx((2 + 3 + 4 + 5) / 4)
+    many = np.stack([scores, scores + 1])
+    np.testing.assert_allclose(statistics.interquartile_mean(many), [3.5, 4.5])
+
+
+def test_the_bootstrap_covers_the_truth_as_often_as_it_says():
+    draw = np.random.default_rng(0)
+    mean = lambda scores: scores.mean(axis=(-2, -1))
+    covered = []
+    for trial in range(300):
+        scores = draw.normal([[0.0], [1.0]], size=(2, 20))
+        low, high = statistics.bootstrap(mean, scores, resamples=400, seed=trial)
+        covered.append(low <= 0.5 <= high)
+    assert 0.90 <= np.mean(covered) <= 0.97  # a percentile interval of 20 runs is a little narrow
+
+
+def test_the_bootstrap_resamples_within_tasks():
+    """Tasks differ, seeds do not: nothing is uncertain."""
+    scores = np.repeat([[0.0], [10.0], [20.0]], 5, axis=1)
+    assert statistics.bootstrap(statistics.interquartile_mean, scores) == (10, 10)
+
+
+def test_the_probability_of_improvement_is_mann_and_whitneys():
+    from scipy import stats
+
+    draw = np.random.default_rng(0)
+    x, y = draw.integers(0, 4, (3, 6)).astype(float), draw.integers(0, 4, (3, 5)).astype(float)
+    of = statistics.probability_of_improvement
+    expected = [stats.mannwhitneyu(a, b).statistic / 30 for a, b in zip(x, y, strict=True)]
+    assert of(x, y) == pytest.approx(np.mean(expected))
+    assert of(x, x) == 0.5
+    assert of(x + 9, y) == 1 and of(x, y + 9) == 0
+
+
+def test_what_diverges_counts_as_no_training_and_is_never_dropped():
+    losses = np.array([[[2.0], [1.0]], [[2.0], [np.nan]], [[2.0], [-np.inf]], [[2.0], [1e30]]])
+    # -inf is no success.
+    assert counted(losses, None)[:, 1, 0].tolist() == [1, 2, 2, 2]
+    assert counted(losses, 5.0)[:, 1, 0].tolist() == [1, 5, 5, 5]
+    assert diverged(losses).tolist() == [False, True, True, True]
+
+
+def test_the_steps_to_a_loss_are_those_of_the_fastest_rate():
+    slow, fast = [[9.0, 8.0, 7.0], [9.0, 8.0, 7.0]], [[9.0, 5.0, 9.0], [9.0, 9.0, 9.0]]
+    steps, reached = steps_to_reach(np.array([8.0, 8.5]), np.array([slow, fast]), 10)
+    assert steps.tolist() == [10, 10] and reached.all()
+    steps, reached = steps_to_reach(np.array([5.0, 5.0]), np.array([slow, fast]), 10)
+    assert steps.tolist() == [10, 20] and reached.tolist() == [True, False]
+
+
+@pytest.fixture(scope="module")
+def quadratic(tmp_path_factory):
+    """A learned optimizer and one that diverges, on a quadratic, and what was said of progress."""
+    out, said = tmp_path_factory.mktemp("evaluation") / "out", []
+    found = metaopt.evaluate(
+        {"good": (SGD, THETA), "bad": (SGD, {"log_lr": jnp.float32(60.0)})},
+        tasks=["quadratic:dim=3"],
+        baselines=["sgd", "adam"],
+        num_steps=8,
+        seeds=3,
+        out=out,
+        on_progress=lambda *progress: said.append(progress),
+    )
+    return found, out, said
+
+
+def test_sgd_is_as_fast_as_sgd_and_its_curve_is_the_formulas(quadratic):
+    """On curvature |x|^2 / (2 dim) every step multiplies the loss by (1 - rate / dim)^2."""
+    found = quadratic[0]
+    good, bad, sgd, _ = found.rows
+    assert sgd.rate in (1.0, 3.16) and len(found.rates) == len(RATES) == 15
+    losses = found.tuned("quadratic:dim=3", "good")[..., 2]
+    factor = (1 - np.exp(0.5) / 3) ** 2
+    np.testing.assert_allclose(losses, losses[:, :1] * factor ** np.arange(9), rtol=1e-3)
+    swept = found.curves("quadratic:dim=3", "sgd")
+    rate = (1 - np.array(found.rates) / 3) ** 2
+    inside = rate <= 1
+    decay = rate[inside, None, None] ** np.arange(9)
+    expected = decay * losses[None, :, :1]
+    np.testing.assert_allclose(swept[inside, ..., 2], expected, rtol=1e-3, atol=1e-9)
+    assert bad.diverged == 3 and good.diverged == 0
+    assert bad.scores.tolist() == [0, 0, 0] and bad.speedups.tolist() == [0, 0, 0]
+    assert np.mean(sgd.scores) == pytest.approx(1)
+
+
+def test_longer_runs_start_as_shorter_ones(quadratic):
+    """What `Trial.at` takes for granted of baselines, and horizons beyond T."""
+    trial: Trial = quadratic[0].trials["quadratic:dim=3"]["good"]
+    assert sorted(trial.curves) == [2, 4, 8, 16, 32]
+    for horizon, losses in trial.curves.items():
+        assert losses.shape == (1, 3, horizon + 1, 3)
+        np.testing.assert_array_equal(losses, trial.curves[32][:, :, : horizon + 1])
+
+
+def test_the_files_hold_what_was_found(quadratic):
+    found, out, said = quadratic
+    assert [done for _, done, _ in said] == [0, 1, 2, 3] and {total for *_, total in said} == {4}
+    stored = json.loads((out / "evaluation.json").read_text())
+    assert [row["optimizer"] for row in stored["rows"]] == ["good", "bad", "sgd", "adam"]
+    assert stored["aggregates"][0]["score"]["value"] == found.aggregates()[0].score.value
+    with np.load(out / "curves.npz") as curves:
+        assert curves["quadratic:dim=3/sgd/32"].shape == (15, 3, 33, 3)
+    page = (out / "report.html").read_text()
+    assert page.count("<svg") == 6
+    assert "src=" not in page and "<link" not in page and "<script" not in page
+    assert found._repr_html_() in page
+
+
+def test_it_goes_on_from_its_cache(quadratic, monkeypatch):
+    """Damaged entries are run again, others are not, and a change of anything is noticed."""
+    found, out, _ = quadratic
+    trials = []
+
+    def spy(*args, **options):
+        trials.append(run_trial(*args, **options))
+        return trials[-1]
+
+    monkeypatch.setattr("metaopt.evaluation.run_trial", spy)
+    entries = sorted((out / "cache").iterdir())
+    assert len(entries) == 4
+    entries[0].write_bytes(b"damaged")
+    again = metaopt.evaluate(
+        {"good": (SGD, THETA), "changed": (SGD, {"log_lr": jnp.float32(0.6)})},
+        tasks=["quadratic:dim=3"], baselines=["sgd", "adam"], num_steps=8, seeds=3, out=out,
+    )  # fmt: skip
+    fresh = [not cached for _, cached in trials]
+    assert fresh[1] and 1 <= sum(fresh) <= 2
+    np.testing.assert_array_equal(again.rows[0].scores, found.rows[0].scores)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_baseline_lowers_a_loss_when_its_rates_are_vmapped(name):
+    task = catalogue("task")["quadratic"]()
+    from metaopt.baselines import baseline
+
+    rates = jnp.array([0.01, 0.1])
+    trial, _ = run_trial(task, baseline(name), rates, task.data(), horizons=(8,), every=8, seeds=2)
+    losses = trial.curves[8][..., 0]
+    assert losses.shape == (2, 2, 2)
+    assert (losses[1, :, -1] < losses[1, :, 0]).all()
+    assert (losses[0, :, -1] != losses[1, :, -1]).all()
+
+
+FAULTS = [
+    ({"tasks": ["quadratc"]}, "unknown task 'quadratc': did you mean 'quadratic'?"),
+    ({"baselines": ["adan"]}, "unknown baseline 'adan': did you mean 'adam'?"),
+    ({"baselines": []}, "name at least one baseline"),
+    ({"seeds": 1}, "seeds must be at least 2, got 1"),
+    ({"rates": (0.1, -1.0)}, "rates must be positive numbers"),
+    ({"num_steps": 0}, "num_steps must be at least 1, got 0"),
+    ({"num_steps": None}, "num_steps is not given"),
+    ({"tasks": []}, "no task is given"),
+    ({"split": "tests"}, "unknown split 'tests': did you mean 'test'?"),
+    ({"optimizers": {}}, "at least one trained optimizer"),
+    ({"optimizers": "nowhere"}, "nowhere holds no trained optimizer"),
+    ({"optimizers": {"adam": (SGD, THETA)}}, "'adam' is a baseline's name"),
+]
+
+
+@pytest.mark.parametrize("change, said", FAULTS, ids=[said for _, said in FAULTS])
+def test_faults_are_named_before_anything_runs(change, said, tmp_path):
+    good = {
+        "optimizers": {"mine": (SGD, THETA)}, "tasks": ["quadratic"], "num_steps": 4, "seeds": 2,
+    }  # fmt: skip
+    with pytest.raises(UserError, match=said.replace("?", r"\?")):
+        metaopt.evaluate(**(good | change), out=tmp_path / "out")
+    assert not (tmp_path / "out" / "cache").exists()
+
+
+def test_measurements_divide_the_run():
+    assert [measured_every(n) for n in (1, 7, 100, 2000)] == [1, 1, 4, 80]
