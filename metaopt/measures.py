@@ -60,7 +60,7 @@ def counted(losses: np.ndarray, cap: float | None) -> np.ndarray:
       [2.0, 1.0, 2.0, 2.0]
     """
     ceiling = losses[..., :1, :] if cap is None else np.float32(cap)
-    return np.where(losses < ceiling, losses, ceiling)  # NaN is not below
+    return np.where(np.isfinite(losses) & (losses < ceiling), losses, ceiling)
 
 
 def diverged(losses: np.ndarray) -> np.ndarray:
