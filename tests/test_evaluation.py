@@ -2,16 +2,17 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import metaopt
 from learned_optimizers import LEARNED_OPTIMIZERS
 from metaopt import UserError, statistics
-from metaopt.baselines import BASELINES, RATES
+from metaopt.baselines import BASELINES, RATES, baseline
 from metaopt.measures import counted, diverged, steps_to_reach
-from metaopt.registry import catalogue
 from metaopt.trials import Trial, measured_every, run_trial
 
 SGD = LEARNED_OPTIMIZERS["sgd"]()
@@ -77,7 +78,7 @@ def quadratic(tmp_path_factory):
     found = metaopt.evaluate(
         {"good": (SGD, THETA), "bad": (SGD, {"log_lr": jnp.float32(60.0)})},
         tasks=["quadratic:dim=3"],
-        baselines=["sgd", "adam"],
+        baselines=["sgd"],
         num_steps=8,
         seeds=3,
         out=out,
@@ -89,7 +90,7 @@ def quadratic(tmp_path_factory):
 def test_sgd_is_as_fast_as_sgd_and_its_curve_is_the_formulas(quadratic):
     """On curvature |x|^2 / (2 dim) every step multiplies the loss by (1 - rate / dim)^2."""
     found = quadratic[0]
-    good, bad, sgd, _ = found.rows
+    good, bad, sgd = found.rows
     assert sgd.rate in (1.0, 3.16) and len(found.rates) == len(RATES) == 15
     losses = found.tuned("quadratic:dim=3", "good")[..., 2]
     factor = (1 - np.exp(0.5) / 3) ** 2
@@ -116,9 +117,9 @@ def test_longer_runs_start_as_shorter_ones(quadratic):
 
 def test_the_files_hold_what_was_found(quadratic):
     found, out, said = quadratic
-    assert [done for _, done, _ in said] == [0, 1, 2, 3] and {total for *_, total in said} == {4}
+    assert [done for _, done, _ in said] == [0, 1, 2] and {total for *_, total in said} == {3}
     stored = json.loads((out / "evaluation.json").read_text())
-    assert [row["optimizer"] for row in stored["rows"]] == ["good", "bad", "sgd", "adam"]
+    assert [row["optimizer"] for row in stored["rows"]] == ["good", "bad", "sgd"]
     assert stored["aggregates"][0]["score"]["value"] == found.aggregates()[0].score.value
     with np.load(out / "curves.npz") as curves:
         assert curves["quadratic:dim=3/sgd/32"].shape == (15, 3, 33, 3)
@@ -139,28 +140,37 @@ def test_it_goes_on_from_its_cache(quadratic, monkeypatch):
 
     monkeypatch.setattr("metaopt.evaluation.run_trial", spy)
     entries = sorted((out / "cache").iterdir())
-    assert len(entries) == 4
+    assert len(entries) == 3
     entries[0].write_bytes(b"damaged")
     again = metaopt.evaluate(
         {"good": (SGD, THETA), "changed": (SGD, {"log_lr": jnp.float32(0.6)})},
-        tasks=["quadratic:dim=3"], baselines=["sgd", "adam"], num_steps=8, seeds=3, out=out,
+        tasks=["quadratic:dim=3"], baselines=["sgd"], num_steps=8, seeds=3, out=out,
     )  # fmt: skip
     fresh = [not cached for _, cached in trials]
     assert fresh[1] and 1 <= sum(fresh) <= 2
     np.testing.assert_array_equal(again.rows[0].scores, found.rows[0].scores)
 
 
-@pytest.mark.parametrize("name", BASELINES)
-def test_every_baseline_lowers_a_loss_when_its_rates_are_vmapped(name):
-    task = catalogue("task")["quadratic"]()
-    from metaopt.baselines import baseline
+def test_every_baseline_lowers_a_loss_when_its_rates_are_vmapped():
+    """In one program; a larger rate goes further in eight steps on a flat bowl."""
+    start = {"w": jnp.full((3, 4), 2.0), "b": jnp.full(3, 2.0)}
+    loss = lambda params: sum(jnp.square(leaf).mean() for leaf in params.values())
 
-    rates = jnp.array([0.01, 0.1])
-    trial, _ = run_trial(task, baseline(name), rates, task.data(), horizons=(8,), every=8, seeds=2)
-    losses = trial.curves[8][..., 0]
-    assert losses.shape == (2, 2, 2)
-    assert (losses[1, :, -1] < losses[1, :, 0]).all()
-    assert (losses[0, :, -1] != losses[1, :, -1]).all()
+    def run(name, rate):
+        tx = baseline(name).optimizer(rate)
+
+        def step(carry, _):
+            params, state = carry
+            with jax.numpy_dtype_promotion("standard"):
+                updates, state = tx.update(jax.grad(loss)(params), state, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        (params, _), _ = jax.lax.scan(step, (start, tx.init(start)), length=8)
+        return loss(params)
+
+    everything = lambda rates: {n: jax.vmap(lambda r, n=n: run(n, r))(rates) for n in BASELINES}
+    for name, (low, high) in jax.jit(everything)(jnp.array([0.01, 0.05])).items():
+        assert high < low < loss(start), name
 
 
 FAULTS = [
