@@ -16,14 +16,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metaopt import pretrained
+from metaopt import artefact, pretrained
 from metaopt.baselines import BASELINES, RATES, baseline
-from metaopt.config import Component
+from metaopt.config import Component, from_json
 from metaopt.errors import UserError
 from metaopt.experiment import make
 from metaopt.measures import Row, best, counted, mean_losses, summarise
 from metaopt.registry import catalogue, choose
-from metaopt.rundir import RunDirectory, write_atomically
+from metaopt.rundir import write_atomically
+from metaopt.shipped import find
 from metaopt.statistics import Range, interquartile_mean, probability_of_improvement, with_interval
 from metaopt.trials import SPLITS, Trial, measured_every, run_trial
 from metaopt.types import LearnedOptimizer, Theta
@@ -329,7 +330,7 @@ def _grids(trained, reference, swept, thetas, T, split, run) -> Iterator[Grid]:
         yield Grid(name, GRID_WIDTHS, GRID_DEPTHS, horizons, ratios[name])
 
 
-def _trained(optimizers) -> tuple[dict[str, Trained], list[Path]]:
+def _trained(optimizers) -> tuple[dict[str, Trained], list[str | Path]]:
     """Optimizers by name, and where they came from."""
     if isinstance(optimizers, Mapping):
         return dict(optimizers), []
@@ -340,7 +341,7 @@ def _trained(optimizers) -> tuple[dict[str, Trained], list[Path]]:
     for one, name in zip(optimizers, short, strict=True):
         name = str(one) if short.count(name) > 1 else name
         found[f"learned {name}" if name in BASELINES else name] = pretrained.read(one)
-    return found, [Path(one) for one in optimizers]
+    return found, list(optimizers)
 
 
 def _check(trained, swept, seeds, rates, split) -> None:
@@ -368,21 +369,17 @@ def _label(component: Component) -> str:
     return ":".join((component.name, *component.args))
 
 
-def _described(origin: Path) -> tuple[Component, int] | None:
+def _described(origin: str | Path) -> tuple[Component, int] | None:
     """The task and the horizon that a trained optimizer comes from, where that is known."""
     try:
-        config = RunDirectory(origin).read_config()
-        return config.task, config.evaluation.num_steps or config.estimator.horizon
-    except UserError:  # no run: an artefact
-        pass
-    try:
-        known = json.loads((origin / "config.json").read_text())["trained_on"]
-        return Component(known["task"]), int(known["num_steps"])
-    except (OSError, ValueError, KeyError, TypeError):
+        recipe = artefact.read_artefact(find(origin)).description["recipe"]
+        config = from_json(json.dumps(recipe))
+    except (KeyError, UserError):  # imported, say
         return None
+    return config.task, config.evaluation.num_steps or config.estimator.horizon
 
 
-def _tasks_of(origins: list[Path]) -> list[Component]:
+def _tasks_of(origins: list[str | Path]) -> list[Component]:
     known = [found[0] for origin in origins if (found := _described(origin)) is not None]
     if not known:
         names = ", ".join(sorted(catalogue("task")))
@@ -390,7 +387,7 @@ def _tasks_of(origins: list[Path]) -> list[Component]:
     return list(dict.fromkeys(known))
 
 
-def _num_steps_of(origins: list[Path]) -> int:
+def _num_steps_of(origins: list[str | Path]) -> int:
     for origin in origins:
         if (found := _described(origin)) is not None:
             return found[1]
