@@ -293,7 +293,7 @@ def horizons_of(num_steps: int) -> tuple[int, ...]:
 
     Example:
       >>> horizons_of(200), horizons_of(2)
-      ((50, 100, 200, 400, 800), (1, 2, 4, 8))
+      ((48, 96, 200, 400, 800), (1, 2, 4, 8))
     """
     every = measured_every(num_steps)
     exact = (num_steps // 4, num_steps // 2, num_steps, 2 * num_steps, 4 * num_steps)
