@@ -4,6 +4,8 @@ Each is different in kind from the classifiers of meta-training: convolutions an
 autoencoder with its narrow middle, a regression on a real label.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -116,8 +118,8 @@ def diabetes_mlp(*, hidden: int = 32, batch_size: int = 32) -> Task:
     model = _MLP((hidden, 1))
 
     def loss(config, params, batch, key):
-        predicted = model.apply({"params": params}, batch["features"])[:, 0]
-        return jnp.square(predicted - batch["label"]).mean()
+        predicted: Any = model.apply({"params": params}, batch["features"])
+        return jnp.square(predicted[:, 0] - batch["label"]).mean()
 
     init = lambda config, key: model.init(key, jnp.zeros((1, 10)))["params"]
     return Task(lambda: datasets.tabular("diabetes"), init, _batches(batch_size), loss)
