@@ -5,9 +5,18 @@ from collections.abc import Callable
 from metaopt import Task, UnrolledProblem
 from tasks.analytic import influence_balancing, linear_recursion, quadratic
 from tasks.classification import digits_mlp
+from tasks.family import small_mlps
+from tasks.held_out import diabetes_mlp, digits_autoencoder, digits_cnn
 from tasks.lorenz import lorenz
 
-TASKS: dict[str, Callable[..., Task]] = {"digits_mlp": digits_mlp, "quadratic": quadratic}
+TASKS: dict[str, Callable[..., Task]] = {
+    "diabetes_mlp": diabetes_mlp,
+    "digits_autoencoder": digits_autoencoder,
+    "digits_cnn": digits_cnn,
+    "digits_mlp": digits_mlp,
+    "quadratic": quadratic,
+    "small_mlps": small_mlps,
+}
 PROBLEMS: dict[str, Callable[..., UnrolledProblem]] = {
     "influence_balancing": influence_balancing,
     "linear_recursion": linear_recursion,
@@ -17,9 +26,13 @@ PROBLEMS: dict[str, Callable[..., UnrolledProblem]] = {
 __all__ = [
     "PROBLEMS",
     "TASKS",
+    "diabetes_mlp",
+    "digits_autoencoder",
+    "digits_cnn",
     "digits_mlp",
     "influence_balancing",
     "linear_recursion",
     "lorenz",
     "quadratic",
+    "small_mlps",
 ]

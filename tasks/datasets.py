@@ -16,6 +16,8 @@ from metaopt import Key, PyTree, UserError
 
 Splits = dict[str, dict[str, np.ndarray]]
 
+TABLES = ("breast_cancer", "diabetes", "iris", "wine")
+
 
 def digits(data_dir: str | None = None) -> Splits:
     """The 8x8 handwritten digits that scikit-learn carries (UCI optdigits' test part).
@@ -32,9 +34,37 @@ def digits(data_dir: str | None = None) -> Splits:
     Raises:
       UserError: where the folder cannot be written or read.
     """
-    from tasks.digits_builder import Digits  # TFDS is slow to import, and not always there
+    return _read("digits", data_dir)
 
-    return _read(Digits, data_dir)
+
+def tabular(name: str, data_dir: str | None = None) -> Splits:
+    """One of the small tables that scikit-learn carries, standardised.
+
+    Splits are made as those of the digits, by i mod 5. Every feature, and the label where it is a
+    real number, is moved and scaled to mean 0 and standard deviation 1 over ``train``; the files
+    keep the numbers as they are in scikit-learn.
+
+    Args:
+      name: ``"breast_cancer"`` (569 rows of 30 features, 2 classes), ``"diabetes"`` (442 of 10, a
+        real label), ``"iris"`` (150 of 4, 3 classes) or ``"wine"`` (178 of 13, 3 classes).
+      data_dir: TFDS data folder; TFDS' default where it is ``None``.
+
+    Returns:
+      ``{split: {"features": float32 [n, features], "label": int32 or float32 [n]}}``.
+
+    Raises:
+      ValueError: for another name.
+      UserError: where the folder cannot be written or read.
+    """
+    if name not in TABLES:
+        raise ValueError(f"name must be one of {sorted(TABLES)}, got {name!r}.")
+    splits = _read(name, data_dir)
+    for column, values in splits["train"].items():
+        if values.dtype == np.float32:
+            mean, spread = values.mean(axis=0), values.std(axis=0)
+            for rows in splits.values():
+                rows[column] = (rows[column] - mean) / spread
+    return splits
 
 
 def random_rows(rows: PyTree, count: int, key: Key) -> PyTree:
@@ -55,8 +85,10 @@ def random_rows(rows: PyTree, count: int, key: Key) -> PyTree:
     return jax.tree.map(lambda column: column[index], rows)
 
 
-def _read(builder_class, data_dir: str | None) -> Splits:
-    builder = builder_class(data_dir=data_dir, file_format="array_record")
+def _read(name: str, data_dir: str | None) -> Splits:
+    from tasks.sklearn_builder import Sklearn  # TFDS is slow to import, and not always there
+
+    builder = Sklearn(config=name, data_dir=data_dir, file_format="array_record")
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it announces itself at length
             builder.download_and_prepare()
@@ -71,5 +103,6 @@ def _read(builder_class, data_dir: str | None) -> Splits:
 def _stack(source) -> dict[str, np.ndarray]:
     rows = source.__getitems__(range(len(source)))
     columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    # Labels come as int64, which the device does not have by default.
-    return {k: v.astype(np.int32) if v.dtype == np.int64 else v for k, v in columns.items()}
+    # The device has no 64-bit numbers by default, in which labels come.
+    narrow = {np.dtype(np.int64): np.int32, np.dtype(np.float64): np.float32}
+    return {name: v.astype(narrow.get(v.dtype, v.dtype)) for name, v in columns.items()}

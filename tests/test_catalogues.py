@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small import jit
 
 import metaopt
 from learned_optimizers import LEARNED_OPTIMIZERS
@@ -53,16 +54,19 @@ def test_the_mlp_rule_equals_the_dense_network_it_stands_for():
 def test_task(name):
     """Batches of every split, a loss that a gradient step lowers, the whole split without a key."""
     task = TASKS[name]()
-    data = task.data()
+    data = jax.device_put(task.data())
     key = jax.random.key(0)
-    config = task.sample(key)
-    params = task.init(config, key)
-    loss = jax.jit(lambda params, batch: task.loss(config, params, batch, key))
+    config = jit(task.sample)(key)
+    params = jit(task.init)(config, key)
+    batch_of = jit(task.batch, static_argnums=2)
+    loss_and_grad = jit(jax.value_and_grad(task.loss, argnums=1))
     for split in ("train", "valid", "test"):
-        whole = task.batch(data, config, split, None)
-        assert loss(params, task.batch(data, config, split, key)).shape == ()
-        stepped = jax.tree.map(lambda p, g: p - 0.1 * g, params, jax.grad(loss)(params, whole))
-        assert loss(stepped, whole) < loss(params, whole)
+        loss, _ = loss_and_grad(config, params, batch_of(data, config, split, key), key)
+        assert loss.shape == () and np.isfinite(loss)
+        whole = batch_of(data, config, split, None)
+        loss, grads = loss_and_grad(config, params, whole, key)
+        stepped = jax.tree.map(lambda p, g: p - 0.1 * g, params, grads)
+        assert loss_and_grad(config, stepped, whole, key)[0] < loss
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
