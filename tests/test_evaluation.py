@@ -184,7 +184,7 @@ FAULTS = [
     ({"tasks": []}, "no task is given"),
     ({"split": "tests"}, "unknown split 'tests': did you mean 'test'?"),
     ({"optimizers": {}}, "at least one trained optimizer"),
-    ({"optimizers": "nowhere"}, "nowhere holds no trained optimizer"),
+    ({"optimizers": "nowhere"}, "unknown trained optimizer 'nowhere'"),
     ({"optimizers": {"adam": (SGD, THETA)}}, "'adam' is a baseline's name"),
 ]
 
