@@ -28,12 +28,12 @@ def _lorenz_by_derivatives(outer_steps: int, rate: float, **estimator) -> Config
     return _lorenz(outer_steps, rate, sigma=DEFAULT.sigma, **estimator)
 
 
-def _small(optimizer: Component, rate: float, outer_steps: int) -> Config:
-    """Over the family of small classifiers, runs of 50 to 200 steps, log-uniform."""
+def _small(optimizer: str, rate: float, outer_steps: int) -> Config:
+    """Over the family of small classifiers, for runs of 50 to 200 steps, log-uniform."""
     return Config(
         task=Component("small_mlps"),
-        optimizer=optimizer,
-        estimator=EstimatorConfig(shortest_horizon=50),
+        optimizer=Component(optimizer),
+        estimator=EstimatorConfig(shortest_horizon=50, sigma=0.03),
         outer=OuterConfig(learning_rate=rate, decay_steps=outer_steps),
         evaluation=EvaluationConfig(seeds=32),
         outer_steps=outer_steps,
@@ -50,8 +50,8 @@ RECIPES: dict[str, Config] = {
         outer=OuterConfig(learning_rate=0.02, decay_steps=600),
         outer_steps=600,
     ),
-    "small_adafac_mlp": _small(Component("adafac_mlp"), 0.03, 600),
-    "small_celo": _small(Component("celo", ("lstm_hidden_size=16",)), 0.03, 600),
+    "small_mlp": _small("mlp", 0.02, 600),
+    "small_nn_adam": _small("nn_adam", 0.01, 400),
     "lorenz": _lorenz(5000, 1e-5),
     "lorenz_nres": _lorenz(5000, 1e-5),
     "lorenz_pes": _lorenz(10_000, 1e-5, 1000, name="pes"),
