@@ -44,10 +44,7 @@ def _small(optimizer: str, rate: float, outer_steps: int) -> Config:
 RECIPES: dict[str, Config] = {
     # The first light: on two CPU cores under three minutes from a cold start to the final table.
     "digits_mlp": Config(outer=OuterConfig(learning_rate=0.02, decay_steps=800), outer_steps=800),
-<<<<<<< HEAD
     # The factored rule there, and meta-training over a family of tasks.
-=======
->>>>>>> family
     "digits_adafac_mlp": Config(
         optimizer=Component("adafac_mlp"),
         estimator=EstimatorConfig(shortest_horizon=50),
