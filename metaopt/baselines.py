@@ -33,9 +33,9 @@ def baseline(name: str) -> LearnedOptimizer:
       UserError: where there is no such baseline.
 
     Example:
-      >>> float(baseline("adam").optimizer(0.1).update(2.0, baseline("adam").optimizer(0.1).init(
-      ...     jnp.float32(0)))[0])  # doctest: +ELLIPSIS
-      -0.0999...
+      >>> tx = baseline("sgd").optimizer(0.5)
+      >>> tx.update(jnp.ones(2), tx.init(jnp.zeros(2)))[0].tolist()
+      [-0.5, -0.5]
     """
     make = choose("baseline", name, BASELINES)
     return LearnedOptimizer(

@@ -145,7 +145,7 @@ FAULTS = [
     ),
     (["compare", "tiny", "lorentz"], "unknown recipe 'lorentz': did you mean 'lorenz'?"),
     (["compare", "tiny", "--seeds", "0"], "at least one recipe and one seed"),
-    (["evaluate", "nowhere"], "nowhere holds no trained optimizer"),
+    (["evaluate", "nowhere"], "unknown trained optimizer 'nowhere'; valid: mlp-digits"),
     (["evaluate"], "name at least one trained optimizer"),
     (["trian"], "train"),
 ]
