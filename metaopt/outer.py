@@ -28,13 +28,19 @@ def init(
       key: the run's key; everything random in the run follows from it.
     """
     init_key, run_key = jax.random.split(key)
-    return MetaState(
+    state = MetaState(
         step=jnp.int32(0),
         theta=theta,
         opt_state=tx.init(theta),
         estimator=estimator.init(theta, data, init_key),
         key=run_key,
     )
+    return jax.tree.map(_strong, state)
+
+
+def _strong(leaf: jax.Array) -> jax.Array:
+    """The array with a type of its own: a Python number's weak one compiles every step twice."""
+    return leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.extended) else leaf.astype(leaf.dtype)
 
 
 def make_step(

@@ -60,7 +60,7 @@ MECHANISMS = {
 @pytest.mark.parametrize("name", LEARNED_OPTIMIZERS)
 @pytest.mark.parametrize("estimator", MECHANISMS)
 def test_every_estimator_takes_it(name, estimator):
-    """An outer step keeps every shape and dtype. Traced for each; run below."""
+    """An outer step keeps shapes, dtypes and weak types, or jit compiles it twice. Only traced."""
     optimizer, theta = made(name)
     problem = inner.training(tiny_task(), optimizer)
     factory = estimators.ESTIMATORS[estimator]
@@ -68,7 +68,7 @@ def test_every_estimator_takes_it(name, estimator):
     init = lambda theta: outer.init(made_for, optax.sgd(1.0), theta, (), jax.random.key(1))
     state = jax.eval_shape(init, theta)
     after, _ = jax.eval_shape(outer.make_step(made_for, optax.sgd(1.0)), state, ())
-    sizes = lambda tree: jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+    sizes = lambda tree: [(x.shape, x.dtype, x.weak_type) for x in jax.tree.leaves(tree)]
     assert sizes(after) == sizes(state)
 
 
