@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metaopt import backoff
 from metaopt.types import GradientEstimator, Key, MetaState, PyTree, Theta
 
 Metrics = dict[str, jax.Array]
@@ -28,12 +29,14 @@ def init(
       key: the run's key; everything random in the run follows from it.
     """
     init_key, run_key = jax.random.split(key)
+    opt_state = tx.init(theta)
     state = MetaState(
         step=jnp.int32(0),
         theta=theta,
-        opt_state=tx.init(theta),
+        opt_state=opt_state,
         estimator=estimator.init(theta, data, init_key),
         key=run_key,
+        backoff=backoff.init(theta, opt_state),
     )
     return jax.tree.map(_strong, state)
 
@@ -49,9 +52,10 @@ def make_step(
     """The pure outer step, ``(MetaState, data) -> (MetaState, metrics)``; jit it with donation.
 
     ``metrics`` is a flat dict of scalars: the estimator's own, ``loss`` (the meta-loss),
-    ``grad_norm`` (global norm of the estimate, before the outer optimizer's clipping) and
-    ``skipped`` (1 where the estimate was not finite: theta and the outer optimizer are then left as
-    they were, while the particles go on or start anew).
+    ``grad_norm`` (global norm of the estimate, before the outer optimizer's clipping), and
+    ``skipped``, ``backed_off`` and ``step_scale`` of `metaopt.backoff`: an estimate that says
+    nothing leaves theta and the outer optimizer as they were, while the particles go on or start
+    anew, and after a few in a row they go back.
 
     Example:
       >>> from metaopt.estimators import nres
@@ -75,19 +79,18 @@ def make_step(
             updates, opt_state = tx.update(
                 estimate.grad, state.opt_state, state.theta, value=estimate.loss
             )
-        theta = optax.apply_updates(state.theta, updates)
-        finite = jnp.isfinite(grad_norm)
-        theta, opt_state = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old),
-            (theta, opt_state),
+        scale = state.backoff.scale
+        updates = jax.tree.map(lambda u: scale.astype(u.dtype) * u, updates)
+        (theta, opt_state), remembered, outcome = backoff.step(
+            state.backoff,
             (state.theta, state.opt_state),
+            (optax.apply_updates(state.theta, updates), opt_state),
+            usable=backoff.says_something(estimate, grad_norm),
+            sound=backoff.is_sound(estimate, len(jax.tree.leaves(estimator_state)[0])),
         )
-        metrics = estimate.metrics | {
-            "loss": estimate.loss,
-            "grad_norm": grad_norm,
-            "skipped": (~finite).astype(jnp.int32),
-        }
-        return MetaState(state.step + 1, theta, opt_state, estimator_state, state.key), metrics
+        metrics = estimate.metrics | {"loss": estimate.loss, "grad_norm": grad_norm} | outcome
+        state = MetaState(state.step + 1, theta, opt_state, estimator_state, state.key, remembered)
+        return state, metrics
 
     return step
 

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from metaopt import pretrained
+from metaopt import backoff, pretrained
 from metaopt.checkpoint import Checkpoints, Restored
 from metaopt.config import Config
+from metaopt.errors import UserError
 from metaopt.experiment import Experiment, build
 from metaopt.program import program
 from metaopt.rundir import MetricsWriter, RunDirectory
@@ -88,7 +89,8 @@ def train(
       on_notice: told in a sentence what a person should know, such as a damaged checkpoint.
 
     Raises:
-      ValueError: where the configuration is at fault, or the directory cannot be used.
+      UserError: where the configuration is at fault, the directory cannot be used, or theta makes
+        everything non-finite however small the steps; the run is saved then.
     """
     began = time.perf_counter()
     mesh = particle_mesh(1) if mesh is None else mesh
@@ -131,8 +133,15 @@ def train(
                     rows[-1]["test_loss"] = float(test_loss(state.theta, data, test_key))
                 logged = lambda row: row["step"] % config.log_every == 0 or "test_loss" in row
                 writer.write([row for row in rows if logged(row)])
+                for row in rows:
+                    if row["backed_off"]:
+                        on_notice(backoff.notice(row))
                 rate = (totals["unroll_steps"] - before["unroll_steps"]) / (now - compiled)
                 on_progress(Progress(config.outer_steps, rows[-1], rate))
+                if any(map(backoff.is_hopeless, rows)):
+                    writer.flush()
+                    checkpoints.save(state, totals)
+                    raise UserError(backoff.HOPELESS)
                 if step % config.checkpoint_every == 0:
                     writer.flush()  # a checkpoint never knows of more than the metrics do
                     checkpoints.save(state, totals)

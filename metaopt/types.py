@@ -146,6 +146,7 @@ class MetaState(NamedTuple):
       opt_state: the outer optax optimizer's state.
       estimator: the estimator's state, particles as axis 0.
       key: the run's key. Step n uses ``fold_in(key, n)``, so it never changes.
+      backoff: where to go back to if theta fails, see `metaopt.backoff`.
     """
 
     step: jax.Array
@@ -153,3 +154,4 @@ class MetaState(NamedTuple):
     opt_state: PyTree
     estimator: PyTree
     key: Key
+    backoff: PyTree
