@@ -1,5 +1,7 @@
 """The command line. Only what a subcommand needs is imported, so that help and errors are quick."""
 
+import logging
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,6 +155,8 @@ def main(argv: list[str] | None = None) -> int:
 
     0 done; 2 a fault in what was asked for, said in one line; 128 + n stopped by signal n.
     """
+    for library in ("absl", "asyncio"):  # what goes wrong there is raised, and said here in a line
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     argv = [SHORT.get(word, word) for word in (sys.argv[1:] if argv is None else argv)]
     try:
         match _parse(argv):
@@ -178,6 +182,9 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("metaopt: interrupted.", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `metaopt list | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def _parse(argv: list[str]):

@@ -1,8 +1,13 @@
 """A run's directory: what is in it, and whether a configuration may go on there."""
 
+import errno
 import json
 import math
 import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,34 +95,84 @@ class MetricsWriter:
     """Appends rows to ``metrics.jsonl`` and, for people, to TensorBoard."""
 
     def __init__(self, directory: RunDirectory, step: int):
-        from tensorboardX import SummaryWriter
+        # Not its SummaryWriter: that writes in a thread, where a full disk is nobody's to see.
+        from tensorboardX import RecordWriter
+        from tensorboardX.proto.event_pb2 import SessionLog
 
         directory.rewind_metrics(step)
         self._file = directory.metrics.open("a")
-        self._board = SummaryWriter(str(directory.tensorboard), purge_step=step + 1)
+        directory.tensorboard.mkdir(exist_ok=True)
+        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}"
+        self._board = RecordWriter(str(directory.tensorboard / name))
+        self._tell_board(0, file_version="brain.Event:2")
+        # What TensorBoard was told of later steps does not count.
+        self._tell_board(step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def write(self, rows: list[dict[str, Any]]) -> None:
         """Rows of outer steps: flat, numbers, each with its ``step``. TensorBoard gets the last."""
+        from tensorboardX.proto.summary_pb2 import Summary
+
         for row in rows:
             # JSON has no NaN.
             finite = {k: v if math.isfinite(v) else None for k, v in row.items()}
             self._file.write(json.dumps(finite) + "\n")
-        for name, value in (rows[-1] if rows else {}).items():
-            if name != "step":
-                self._board.add_scalar(name, value, rows[-1]["step"])
+        if rows:
+            values = [
+                Summary.Value(tag=name, simple_value=value)
+                for name, value in rows[-1].items()
+                if name != "step"
+            ]
+            self._tell_board(rows[-1]["step"], summary=Summary(value=values))
+
+    def _tell_board(self, step: int, **what) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        event = Event(step=step, wall_time=time.time(), **what)
+        self._board.write(event.SerializeToString())
 
     def flush(self) -> None:
         """Hands everything written so far to the disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
+        self._board.flush()
 
     def __enter__(self) -> "MetricsWriter":
         return self
 
     def __exit__(self, *_) -> None:
-        self.flush()
-        self._file.close()
-        self._board.close()
+        with closing(self._board), self._file:
+            self.flush()
+
+
+DISK_FAULTS = ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "EFBIG")
+"""What the operating system says of a disk that is full, or cannot be written."""
+
+
+@contextmanager
+def disk_faults(directory: RunDirectory) -> Iterator[None]:
+    """Turns a disk that fails while a run is written into a sentence, a `UserError`."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = None if isinstance(error, UserError) else _disk_fault(error)
+        if reason is None:
+            raise
+        saved = [int(p.name) for p in directory.checkpoints.glob("*") if p.name.isdecimal()]
+        then = f"goes on from outer step {max(saved)}" if saved else "starts anew: none was saved"
+        raise UserError(
+            f"{directory.path} cannot be written ({reason}): mend that and the same command {then}."
+        ) from error
+
+
+def _disk_fault(error: BaseException | None) -> str | None:
+    """What the disk's fault is, where it is one: Orbax has it in the text, or in a cause."""
+    while error is not None:
+        for name in DISK_FAULTS:
+            said = os.strerror(number := getattr(errno, name))
+            if getattr(error, "errno", None) == number or said in str(error):
+                return said
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -17,7 +17,7 @@ from metaopt.config import Config
 from metaopt.errors import UserError
 from metaopt.experiment import Experiment, build
 from metaopt.program import program
-from metaopt.rundir import MetricsWriter, RunDirectory
+from metaopt.rundir import MetricsWriter, RunDirectory, disk_faults
 from metaopt.sharding import particle_mesh
 from metaopt.types import MetaState, PyTree
 
@@ -90,12 +90,18 @@ def train(
 
     Raises:
       UserError: where the configuration is at fault, the directory cannot be used, or theta makes
-        everything non-finite however small the steps; the run is saved then.
+        everything non-finite however small the steps; the run is saved then. Or where the disk is
+        full or cannot be written: then it goes on from its newest checkpoint.
     """
+    with disk_faults(RunDirectory(Path(out))):
+        return _train(config, Path(out), mesh, on_progress, should_stop, on_notice)
+
+
+def _train(config, out, mesh, on_progress, should_stop, on_notice) -> Result:
     began = time.perf_counter()
     mesh = particle_mesh(1) if mesh is None else mesh
     experiment = build(config, mesh)
-    directory = RunDirectory(Path(out))
+    directory = RunDirectory(out)
     directory.open(config)
     data, key, start, steps, like = program(
         experiment, mesh, seed=config.seed, at_most=MAX_DISPATCH

@@ -210,7 +210,7 @@ LONG = [
     "train",
     "tiny",
     "--outer-steps",
-    4_000,
+    1_000,
     "--checkpoint-every",
     50,
     "--evaluation.seeds",
@@ -237,31 +237,28 @@ def kill_after(process, run, lines, number):
     return process.communicate(timeout=120)
 
 
-def test_stopped_and_killed_at_any_moment_a_run_ends_with_the_same_bits(cli, tmp_path):
+def test_asked_to_stop_at_any_moment_a_run_ends_with_the_same_bits(cli, tmp_path):
+    """`tests/test_survive.py` kills."""
     undisturbed, run, draw = tmp_path / "undisturbed", tmp_path / "run", random.Random(0)
     process = cli(*LONG, "--out", undisturbed)
     assert process.returncode == 0, process.stderr
 
-    signals = [signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGTERM]
-    for i, number in enumerate(signals):
+    for i, number in enumerate([signal.SIGINT, signal.SIGTERM]):
         process = cli(*LONG, "--out", run, start=True)
-        lines = draw.randint(800 * i + 1, 800 * (i + 1))
+        lines = draw.randint(400 * i + 1, 400 * (i + 1))
         said, errors = kill_after(process, run, lines, number)
         assert "Traceback" not in errors
-        if number == signal.SIGKILL:
-            assert process.returncode == -number
-            continue
         assert process.returncode == 128 + number, errors
         assert "The same command goes on from there" in said
         newest = max(int(path.name) for path in (run / "checkpoints").iterdir())
-        # Asked politely, it loses nothing of what was done.
+        # It loses nothing of what was done.
         assert newest == (run / "metrics.jsonl").read_bytes().count(b"\n")
 
     process = cli(*LONG, "--out", run)
     assert process.returncode == 0, process.stderr
     (theta, rows), (expected_theta, expected_rows) = outcome(run), outcome(undisturbed)
     assert theta == expected_theta
-    assert [row["step"] for row in rows] == [*range(1, 4_001)]
+    assert [row["step"] for row in rows] == [*range(1, 1_001)]
     assert rows == expected_rows
 
 

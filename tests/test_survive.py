@@ -1,0 +1,47 @@
+"""What clusters do to a run: it is killed, its disk fills up; nothing is lost."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import CACHE
+
+CHILD = os.environ | {"JAX_COMPILATION_CACHE_DIR": CACHE.name, "COLUMNS": "200"}
+
+
+def test_killed_twenty_times_a_run_ends_with_the_same_bits():
+    script = Path(__file__).with_name("survive.py")
+    command = [sys.executable, str(script), "--kills", "20"]
+    process = subprocess.run(command, env=CHILD, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.startswith("20 kills, ") and " 0 in a save" not in process.stdout
+
+
+FULL = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (14_000, resource.RLIM_INFINITY))  # bytes of a file
+from metaopt.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_disk_that_fills_up_ends_a_run_with_a_sentence(cli, tmp_path):
+    """The metrics outgrow the limit; with more room the same command goes on."""
+    command = ["train", "tiny", "--out", "run", "--evaluation.seeds", "0", "--quiet"]
+    process = subprocess.run(
+        [sys.executable, "-c", FULL, *command],
+        env=CHILD | {"JAX_ENABLE_COMPILATION_CACHE": "false"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 2
+    names = [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()]
+    saved = max(int(name) for name in names if name.isdecimal())
+    assert f"goes on from outer step {saved}.\n" in process.stderr
+    assert "metaopt: run cannot be written (File too large): mend that" in process.stderr
+    process = cli(*command, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") == 50
