@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import load, save
 
 from metaopt.config import Component
@@ -104,7 +104,7 @@ def read_artefact(directory: Path) -> Artefact:
         of = chosen if schema == 1 else header["optimizer"]
     except UserError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except Exception as error:  # each damage has its own kind
         raise _damaged(directory, repr(error)) from error
     if of != chosen:
         raise UserError(
@@ -152,6 +152,8 @@ def _check_sums(directory: Path) -> None:
     sums = {}
     for line in (directory / SUMS).read_text().splitlines():
         digest, name = line.split("  ", 1)
+        if Path(name).name != name:
+            raise _damaged(directory, f"{SUMS} names {name!r}, which is elsewhere")
         sums[name] = digest
     # A file that is not listed could have been swapped unseen.
     unlisted = {THETA, CONFIG} - sums.keys()

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from metaopt.errors import UserError
 
@@ -127,7 +127,11 @@ def from_json(text: str) -> Config:
     Raises:
       UserError: where the text is not such JSON, naming what is wrong.
     """
-    return _build(Config, json.loads(text), "")
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"the configuration is not JSON: {error}.") from error
+    return _build(Config, values, "")
 
 
 def mismatches(old: Config, new: Config) -> list[str]:
@@ -185,12 +189,36 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _build(cls, values, where):
     if not isinstance(values, dict):
         raise UserError(f"{where or 'the configuration'} must be an object, got {values!r}.")
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    if unknown := sorted(set(values) - set(fields)):
-        raise UserError(f"unknown field {where}{unknown[0]!r}; valid: {', '.join(sorted(fields))}.")
+    types = get_type_hints(cls)
+    if unknown := sorted(set(values) - set(types)):
+        raise UserError(f"unknown field {where}{unknown[0]!r}; valid: {', '.join(sorted(types))}.")
+    required = {f.name for f in dataclasses.fields(cls) if f.default is f.default_factory}
+    if missing := sorted(required - set(values)):
+        raise UserError(f"{where}{missing[0]} is missing.")
     built = {}
     for name, value in values.items():
-        if dataclasses.is_dataclass(fields[name].type):
-            value = _build(fields[name].type, value, f"{where}{name}.")
-        built[name] = tuple(value) if isinstance(value, list) else value
+        if dataclasses.is_dataclass(types[name]):
+            built[name] = _build(types[name], value, f"{where}{name}.")
+        elif _is_a(value, types[name]):
+            built[name] = tuple(value) if isinstance(value, list) else value
+        else:
+            kind = types[name]
+            said = str(kind).removeprefix("typing.") if get_args(kind) else kind.__name__
+            raise UserError(f"{where}{name} must be {said}, got {value!r}.")
     return cls(**built)
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    """Whether a JSON value can be a field's: of its type, a whole number too where it is float."""
+    arguments = get_args(kind)
+    if get_origin(kind) is Literal:
+        return value in arguments
+    if get_origin(kind) is tuple:  # of strings, all that there is
+        return isinstance(value, (list, tuple)) and all(isinstance(x, str) for x in value)
+    if arguments:  # a union
+        return any(_is_a(value, option) for option in arguments)
+    if isinstance(value, bool):
+        return kind is bool
+    if isinstance(value, int):  # what an int32 holds
+        return kind in (int, float) and abs(value) < 2**31
+    return isinstance(value, kind)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from metaopt.errors import UserError
 from metaopt.types import LearnedOptimizer, Theta
 
 STEPS = 8
@@ -75,9 +76,17 @@ def to_npz(trace: Mapping[str, Any]) -> bytes:
 
 
 def read_trace(path: Path) -> dict[str, np.ndarray]:
-    """What `to_npz` wrote."""
-    with np.load(path, allow_pickle=False) as file:
-        return dict(file)
+    """What `to_npz` wrote.
+
+    Raises:
+      UserError: where it cannot be read or is something else.
+    """
+    try:
+        # The stream apart, since a load that fails leaves its own open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return dict(file)
+    except Exception as error:  # each damage has its own kind
+        raise UserError(f"{path} cannot be read as a trace: {error!r}.") from error
 
 
 def _replayed(optimizer, theta, trace) -> dict[str, np.ndarray]:
