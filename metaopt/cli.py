@@ -260,7 +260,8 @@ def _train(command: Train) -> int:
 
 def _summary(config: Config) -> str:
     chosen, problem = config.estimator, config.problem.name
-    what = f"{config.optimizer.name} on {config.task.name}" if problem == "training" else problem
+    tasks = ", ".join([config.task.name, *config.mixture])
+    what = f"{config.optimizer.name} on {tasks}" if problem == "training" else problem
     return (
         f"{what} by {chosen.name}, {chosen.particles} antithetic pairs, window {chosen.window} of "
         f"{chosen.horizon} inner steps"

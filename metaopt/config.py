@@ -90,6 +90,10 @@ class Config:
     """The inner task."""
     optimizer: Component = Component("mlp")
     """The learned optimizer."""
+    mixture: tuple[str, ...] = ()
+    """Further tasks to train theta on, an estimator each: NAME, or 'NAME ARGUMENT=VALUE ...'."""
+    normalise_mixture: bool = False
+    """Divide each task's meta-gradient by the running root mean square of its norm."""
     estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
     outer: OuterConfig = field(default_factory=OuterConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

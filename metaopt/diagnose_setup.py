@@ -1,5 +1,6 @@
 """What is diagnosed, from a recipe or a run: its problem, a theta and the estimators to measure."""
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -61,7 +62,7 @@ def find(target: str) -> Subject:
     """
     directory = RunDirectory(Path(target))
     if directory.config.is_file() or (directory.path.is_dir() and target not in RECIPES):
-        config = directory.read_config()
+        config = _first_task(directory.read_config())
         problem = build(config).problem
         theta = _saved_theta(directory, config, problem)
         name = f"{directory.path.resolve().name}-trained"
@@ -71,6 +72,11 @@ def find(target: str) -> Subject:
     theta_key, _ = jax.random.split(jax.random.key(config.seed))  # as `metaopt.train` does it
     theta = problem.init_theta(theta_key)
     return Subject(target, f"recipe {target} at its start", config, problem, theta)
+
+
+def _first_task(config: Config) -> Config:
+    """A mixture's first task alone."""
+    return dataclasses.replace(config, mixture=(), normalise_mixture=False)
 
 
 def _saved_theta(directory: RunDirectory, config: Config, problem: UnrolledProblem) -> Theta:

@@ -14,6 +14,7 @@ from metaopt.config import Component, Config, EstimatorConfig, OuterConfig, pars
 from metaopt.errors import UserError
 from metaopt.estimators import ESTIMATORS
 from metaopt.horizons import Horizon, growing, log_uniform
+from metaopt.mixture import mixture
 from metaopt.registry import Kind, catalogue, choose
 from metaopt.theta import theta_paths
 from metaopt.types import GradientEstimator, LearnedOptimizer, Task, UnrolledProblem
@@ -30,7 +31,7 @@ class Experiment(NamedTuple):
     """The pieces of a run.
 
     Attributes:
-      problem: what is unrolled.
+      problem: what is unrolled; the first of a mixture, with the data of all.
       estimator: the meta-gradient's estimator.
       tx: the outer optimizer.
       training: the task and the learned optimizer, where the problem is inner training.
@@ -72,6 +73,8 @@ def build(config: Config, mesh: Mesh | None = None) -> Experiment:
         if problem.test_loss is None:
             raise UserError("test_every is set, but the problem has no test loss: leave it out.")
     estimator = _estimator(config, problem, mesh)
+    if config.mixture or config.normalise_mixture:
+        problem, estimator = _mixture(config, problem, estimator, mesh)
     tx = _outer(config.outer)
     if config.outer.frozen:
         tx = _frozen(tx, config.outer.frozen, problem)
@@ -108,6 +111,26 @@ def _estimator(config: Config, problem: UnrolledProblem, mesh: Mesh | None) -> G
     if chosen.final_sigma is not None:
         arguments["sigma"] = _sigma(chosen, chosen.final_sigma)
     return _call(factory, f"estimator {chosen.name!r}", arguments, problem)
+
+
+def _mixture(
+    config: Config, first: UnrolledProblem, estimator: GradientEstimator, mesh: Mesh | None
+) -> tuple[UnrolledProblem, GradientEstimator]:
+    if config.problem.name != "training" or not config.mixture:
+        raise UserError(
+            "a mixture needs problem=training and at least one task in --mixture, got "
+            f"problem={config.problem.name}, mixture={list(config.mixture)}."
+        )
+    optimizer = make("learned optimizer", config.optimizer)
+    problems, parts = [first], {config.task.name: estimator}
+    for text in config.mixture:
+        name, *args = text.split() or [""]
+        task = make("task", Component(name, tuple(args)))
+        name = f"{name}_{len(parts) + 1}" if name in parts else name
+        problems.append(inner.training(task, optimizer))
+        parts[name] = _estimator(config, problems[-1], mesh)
+    data = lambda: tuple(problem.data() for problem in problems)
+    return first._replace(data=data), mixture(parts, normalise=config.normalise_mixture)
 
 
 def _horizon(config: EstimatorConfig) -> int | Horizon:
