@@ -11,6 +11,7 @@ from learned_optimizers.hyperparameters import adam, sgd, sgdm
 from learned_optimizers.lstm import lstm
 from learned_optimizers.mlp import mlp
 from learned_optimizers.nn_adam import nn_adam
+from learned_optimizers.scheduled_adam import scheduled_adam
 from learned_optimizers.velo import velo
 from metaopt import LearnedOptimizer, Theta, choose, theta_from_public
 
@@ -23,6 +24,7 @@ LEARNED_OPTIMIZERS: dict[str, Callable[..., LearnedOptimizer]] = {
     "lstm": lstm,
     "mlp": mlp,
     "nn_adam": nn_adam,
+    "scheduled_adam": scheduled_adam,
     "sgd": sgd,
     "sgdm": sgdm,
     "velo": velo,
@@ -64,6 +66,7 @@ __all__ = [
     "import_theta",
     "mlp",
     "scale_by_celo2",
+    "scheduled_adam",
     "sgd",
     "sgdm",
     "velo",

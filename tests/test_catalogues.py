@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from small import jit
 
@@ -48,6 +49,25 @@ def test_the_mlp_rule_equals_the_dense_network_it_stands_for():
         x = (x if i == 0 else np.maximum(x, 0)) @ np.asarray(layer["kernel"]) + layer["bias"]
     expected = -x[..., 0] * np.exp(1e-3 * x[..., 1]) * 1e-3
     np.testing.assert_allclose(updates, expected, rtol=2e-4, atol=1e-8)
+
+
+def test_scheduled_adam_starts_as_adamw_and_follows_its_knots():
+    optimizer = LEARNED_OPTIMIZERS["scheduled_adam"](knots=3)
+    theta = optimizer.init(jax.random.key(0))
+    theta |= {"schedule": jnp.array([0.0, -1.0, -3.0]), "log_vector_rate": jnp.float32(0.5)}
+    theta |= {"horizon_exponent": jnp.float32(0.5)}
+    params = {"w": jnp.array([[1.0, -2.0]]), "b": jnp.array([3.0])}
+    ours, theirs = optimizer.optimizer(theta, 400), optax.adamw(1e-2)
+    state, reference = ours.init(params), theirs.init(params)
+    for t in range(6):
+        grads = jax.tree.map(jnp.sin, params)
+        updates, state = ours.update(grads, state, params)
+        with jax.numpy_dtype_promotion("standard"):
+            expected, reference = theirs.update(grads, reference, params)
+        rate = 2 * np.exp(-2 * t / 400)  # sqrt(400 / 100), and -1 half-way through
+        np.testing.assert_allclose(updates["w"], rate * expected["w"], rtol=1e-4)
+        np.testing.assert_allclose(updates["b"], rate * np.exp(0.5) * expected["b"], rtol=1e-4)
+        params = optax.apply_updates(params, updates)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -142,6 +162,7 @@ def test_entry_points_carry_the_catalogues():
             {"param_inits": 0},
             "param_inits must be a positive integer, got 0",
         ),
+        (LEARNED_OPTIMIZERS["scheduled_adam"], {"knots": 1}, "an integer of at least 2, got 1"),
         (LEARNED_OPTIMIZERS["celo"], {"scheduler": 1}, "scheduler must be True or False, got 1"),
         (
             LEARNED_OPTIMIZERS["celo2"],

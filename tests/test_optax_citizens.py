@@ -19,7 +19,8 @@ from small import jit, made, specs
 import metaopt
 from learned_optimizers import LEARNED_OPTIMIZERS, celo2, scale_by_celo2
 
-READS_LOSS_AND_HORIZON = {"velo", "celo"}
+READS_LOSS = {"velo", "celo"}
+READS_HORIZON = READS_LOSS | {"scheduled_adam"}
 VALUE = jnp.float32(1.5)
 
 
@@ -172,15 +173,17 @@ def test_missing_arguments_show_the_right_call(name):
     if reads_params:
         with pytest.raises(ValueError, match=r"needs params.*: call update\(grads, state, params"):
             update(value=VALUE)
-    if name in READS_LOSS_AND_HORIZON:
+    if name in READS_LOSS:
         with pytest.raises(ValueError, match=r"needs value: call .*params, value=loss\)"):
             update(FEW)
+    if name in READS_HORIZON:
         with pytest.raises(ValueError, match=r"optimizer\(theta, num_steps\)"):
             optimizer.optimizer(theta)
         with pytest.raises(ValueError, match="at least 1, got 0"):
             optimizer.optimizer(theta, 0)
     else:
         optimizer.optimizer(theta)
+    if name not in READS_LOSS:
         update(*[FEW] if reads_params else [])
 
 
