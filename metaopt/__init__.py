@@ -8,6 +8,7 @@ from metaopt.linen import apply_gradients
 from metaopt.pretrained import OutsideTrainedRange
 from metaopt.pretrained import load_optimizer as load
 from metaopt.registry import catalogue, choose
+from metaopt.stream import Stream, shuffled_rows
 from metaopt.theta import flatten_theta, unflatten_theta
 from metaopt.types import (
     Estimate,
@@ -32,6 +33,7 @@ __all__ = [
     "MetaState",
     "OutsideTrainedRange",
     "PyTree",
+    "Stream",
     "Task",
     "Theta",
     "UnrolledProblem",
@@ -45,6 +47,7 @@ __all__ = [
     "inner",
     "load",
     "outer",
+    "shuffled_rows",
     "theta_from_public",
     "unflatten_theta",
     "unroll",

@@ -129,6 +129,8 @@ def _mixture(
         name = f"{name}_{len(parts) + 1}" if name in parts else name
         problems.append(inner.training(task, optimizer))
         parts[name] = _estimator(config, problems[-1], mesh)
+    if any(problem.stream for problem in problems):
+        raise UserError("the tasks of a mixture cannot be streamed: leave out stream_rows.")
     data = lambda: tuple(problem.data() for problem in problems)
     return first._replace(data=data), mixture(parts, normalise=config.normalise_mixture)
 

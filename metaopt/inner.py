@@ -95,6 +95,7 @@ def training(
         init_theta=learned_optimizer.init,
         data=task.data,
         loss_cap=task.loss_cap,
+        stream=task.stream,
         shared=cast(Any, TrainingState)(
             params=False, opt_state=False, config=True, step=True, horizon=True, key=True
         ),

@@ -35,6 +35,8 @@ class Task(NamedTuple):
       sample: ``key -> config``. Draws a member of the family; ``()`` where there is only one.
       loss_cap: the largest loss that counts, in the loss's own unit. A larger or non-finite one
         counts as the cap, so that divergence is punished. ``None``: such a pair is left out.
+      stream: ``() -> metaopt.stream.Stream`` of trees like ``data``, for data that does not fit the
+        device: meta-training goes from window to window, all else sees ``data`` alone.
     """
 
     data: Callable[[], PyTree]
@@ -43,6 +45,7 @@ class Task(NamedTuple):
     loss: Callable[[PyTree, PyTree, PyTree, Key], jax.Array]
     sample: Callable[[Key], PyTree] = lambda key: ()
     loss_cap: float | None = None
+    stream: Callable[[], Any] | None = None
 
 
 class OptimizerFn(Protocol):
@@ -98,6 +101,7 @@ class UnrolledProblem(NamedTuple):
       shared: what of the state theta never reaches (counters, keys, the episode's data): a tree of
         bools, or one for the whole of a subtree. An antithetic pair keeps one of it and computes
         what follows from it, such as a batch, once.
+      stream: as in `Task`.
     """
 
     init: Callable[[Theta, PyTree, jax.Array | int, Key], PyTree]
@@ -108,6 +112,7 @@ class UnrolledProblem(NamedTuple):
     differentiable: bool = True
     test_loss: Callable[[Theta, PyTree, Key], jax.Array] | None = None
     shared: PyTree = False
+    stream: Callable[[], Any] | None = None
 
 
 class Estimate(NamedTuple):

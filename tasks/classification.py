@@ -27,7 +27,12 @@ class MLP(nn.Module):
 
 
 def digits_mlp(
-    *, hidden: tuple[int, ...] = (32,), batch_size: int = 64, activation: str = "relu"
+    *,
+    hidden: tuple[int, ...] = (32,),
+    batch_size: int = 64,
+    activation: str = "relu",
+    stream_rows: int | None = None,
+    stream_steps: int = 10,
 ) -> Task:
     """An MLP on the 8x8 digits, 64 -> hidden -> 10, softmax cross-entropy in nats.
 
@@ -37,6 +42,8 @@ def digits_mlp(
       hidden: widths of the hidden layers.
       batch_size: images a batch.
       activation: ``"relu"``, ``"gelu"`` or ``"tanh"``.
+      stream_rows: if given, meta-training has so many training images on the device at a time.
+      stream_steps: outer steps after which the next ones take their place.
 
     Raises:
       ValueError: for a value out of its range.
@@ -54,6 +61,10 @@ def digits_mlp(
         raise ValueError(f"batch_size must be an integer of at least 1, got {batch_size!r}.")
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, got {activation!r}.")
+    if not isinstance(stream_steps, int) or stream_steps < 1:
+        raise ValueError(f"stream_steps must be an integer of at least 1, got {stream_steps!r}.")
+    if stream_rows is not None and (not isinstance(stream_rows, int) or stream_rows < 1):
+        raise ValueError(f"stream_rows must be an integer of at least 1, got {stream_rows!r}.")
     model = MLP((*hidden, 10), ACTIVATIONS[activation])
 
     def init(config, key):
@@ -69,4 +80,8 @@ def digits_mlp(
         logits = model.apply({"params": params}, batch["image"].astype(jnp.float32) / 16)
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
 
-    return Task(data=datasets.digits, init=init, batch=batch, loss=loss)
+    if stream_rows is None:
+        return Task(data=datasets.digits, init=init, batch=batch, loss=loss)
+    stream = lambda: datasets.digits_stream(rows=stream_rows, steps=stream_steps)
+    first = lambda: stream().window(0)
+    return Task(data=first, init=init, batch=batch, loss=loss, stream=stream)

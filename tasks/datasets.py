@@ -7,12 +7,13 @@ be kept on the device in its stored integer types.
 
 import contextlib
 import io
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metaopt import Key, PyTree, UserError
+from metaopt import Key, PyTree, Stream, UserError, shuffled_rows
 
 Splits = dict[str, dict[str, np.ndarray]]
 
@@ -67,6 +68,27 @@ def tabular(name: str, data_dir: str | None = None) -> Splits:
     return splits
 
 
+def digits_stream(*, rows: int, steps: int, data_dir: str | None = None) -> Stream:
+    """The digits, ``rows`` of ``train`` at a time, shuffled anew every epoch; other splits whole.
+
+    Read from TFDS' files by index, so that no more than two windows are in memory.
+
+    Args:
+      rows: of a window, up to 1079.
+      steps: outer steps for which it is kept.
+      data_dir: as for `digits`.
+
+    Raises:
+      ValueError: where there are not so many rows.
+      UserError: where the folder cannot be written or read.
+    """
+    builder = _prepared("digits", data_dir)
+    source = builder.as_data_source("train")
+    others = {split: _stack(builder.as_data_source(split)) for split in ("valid", "test")}
+    train = shuffled_rows(lambda numbers: _stack(source, numbers), len(source), rows=rows)
+    return Stream(lambda k: {"train": train(k)} | others, steps)
+
+
 def random_rows(rows: PyTree, count: int, key: Key) -> PyTree:
     """``count`` rows drawn with replacement, by index: the cost does not grow with their number.
 
@@ -86,22 +108,29 @@ def random_rows(rows: PyTree, count: int, key: Key) -> PyTree:
 
 
 def _read(name: str, data_dir: str | None) -> Splits:
+    builder = _prepared(name, data_dir)
+    return {split: _stack(builder.as_data_source(split)) for split in builder.info.splits}
+
+
+def _prepared(name: str, data_dir: str | None):
     from tasks.sklearn_builder import Sklearn  # TFDS is slow to import, and not always there
 
     builder = Sklearn(config=name, data_dir=data_dir, file_format="array_record")
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it announces itself at length
             builder.download_and_prepare()
-        return {split: _stack(builder.as_data_source(split)) for split in builder.info.splits}
+            builder.as_data_source("train")
     except OSError as error:
         raise UserError(
             f"the data folder {builder.data_dir} cannot be used ({error}): set TFDS_DATA_DIR to "
             "one that can be written."
         ) from error
+    return builder
 
 
-def _stack(source) -> dict[str, np.ndarray]:
-    rows = source.__getitems__(range(len(source)))
+def _stack(source, numbers: Iterable[int] | None = None) -> dict[str, np.ndarray]:
+    wanted = range(len(source)) if numbers is None else [int(number) for number in numbers]
+    rows = source.__getitems__(wanted)
     columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     # The device has no 64-bit numbers by default, in which labels come.
     narrow = {np.dtype(np.int64): np.int32, np.dtype(np.float64): np.float32}
