@@ -6,12 +6,15 @@ a damaged one is known before it is read and the newest good one is gone on with
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import orbax.checkpoint as ocp
 
 from metaopt.errors import UserError
+from metaopt.processes import most, on_first
 from metaopt.types import MetaState
 
 SUMS = "sha256.json"
@@ -74,18 +77,20 @@ class Checkpoints:
         items = ocp.args.Composite(
             state=ocp.args.StandardRestore(like), totals=ocp.args.JsonRestore()
         )
-        steps = sorted(self._manager.all_steps(), reverse=True)
+        steps = on_first(lambda: sorted(self._manager.all_steps(), reverse=True))
         faults: list[str] = []
         for step in steps:
             folder = self._directory / str(step)
-            fault = find_damage(folder)
+            fault = on_first(partial(find_damage, folder))
             if fault is None:
                 try:
                     restored = self._manager.restore(step, args=items)
                 except Exception as error:  # Orbax raises many kinds; all of them mean this
                     fault = next(iter(str(error).strip().splitlines()), repr(error))
-                else:
-                    self._set_aside(steps[: len(faults)])
+                if most(fault is not None) == [0]:
+                    on_first(partial(self._set_aside, steps[: len(faults)]))
+                    if faults:
+                        self._manager.reload()
                     return Restored(restored["state"], restored["totals"], faults)
             faults.append(f"{folder} ({fault})")
         if not steps:
@@ -99,8 +104,6 @@ class Checkpoints:
         for step in steps:
             folder = self._directory / str(step)
             folder.rename(_unused(self._directory / f"damaged-{step}"))
-        if steps:
-            self._manager.reload()
 
     def _seal(self) -> None:
         """Writes the sums of a checkpoint that is complete but for its rename."""
@@ -113,7 +116,9 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind, *_) -> None:
+        if kind is not None and jax.process_count() > 1:
+            return  # a save in flight may wait for a process that is gone
         self._manager.wait_until_finished()
         self._manager.close()
 

@@ -7,6 +7,7 @@ from jax.sharding import Mesh
 
 from metaopt import outer
 from metaopt.experiment import Experiment
+from metaopt.processes import first_then_others
 from metaopt.sharding import replicate, state_shardings
 from metaopt.types import Key, MetaState, PyTree
 
@@ -39,7 +40,7 @@ def program(experiment: Experiment, mesh: Mesh, *, seed: int, at_most: int) -> P
       seed: of everything random in the run.
       at_most: outer steps in a dispatch, at most.
     """
-    data = replicate(experiment.problem.data(), mesh)
+    data = replicate(first_then_others(experiment.problem.data), mesh)
     key = replicate(jax.random.key(seed), mesh)
 
     def start(key, data):
@@ -59,6 +60,6 @@ def program(experiment: Experiment, mesh: Mesh, *, seed: int, at_most: int) -> P
         data,
         key,
         jax.jit(start, out_shardings=shardings),
-        jax.jit(steps, donate_argnums=0, out_shardings=(shardings, None)),
+        jax.jit(steps, donate_argnums=0, out_shardings=(shardings, key.sharding)),
         like,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from metaopt.config import Config, from_json, mismatches, to_json
 from metaopt.errors import UserError
+from metaopt.processes import is_first
 
 
 class RunDirectory:
@@ -118,6 +119,27 @@ class MetricsWriter:
         self.flush()
         self._file.close()
         self._board.close()
+
+
+class NoMetricsWriter:
+    """What the other processes of a run have in place of a `MetricsWriter`."""
+
+    def write(self, rows: list[dict[str, Any]]) -> None:
+        """Nothing."""
+
+    def flush(self) -> None:
+        """Nothing."""
+
+    def __enter__(self) -> "NoMetricsWriter":
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass
+
+
+def metrics_writer(directory: RunDirectory, step: int) -> MetricsWriter | NoMetricsWriter:
+    """A `MetricsWriter` in process 0; in the others one that writes nothing."""
+    return MetricsWriter(directory, step) if is_first() else NoMetricsWriter()
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -15,9 +14,10 @@ from metaopt import pretrained
 from metaopt.checkpoint import Checkpoints, Restored
 from metaopt.config import Config
 from metaopt.experiment import Experiment, build
+from metaopt.processes import most, on_first
 from metaopt.program import program
-from metaopt.rundir import MetricsWriter, RunDirectory
-from metaopt.sharding import particle_mesh
+from metaopt.rundir import RunDirectory, metrics_writer
+from metaopt.sharding import particle_mesh, replicate
 from metaopt.types import MetaState, PyTree
 
 DISPATCH_SECONDS = 0.3
@@ -91,10 +91,10 @@ def train(
       ValueError: where the configuration is at fault, or the directory cannot be used.
     """
     began = time.perf_counter()
-    mesh = particle_mesh(1) if mesh is None else mesh
+    mesh = particle_mesh(jax.process_count()) if mesh is None else mesh
     experiment = build(config, mesh)
     directory = RunDirectory(Path(out))
-    directory.open(config)
+    on_first(lambda: directory.open(config))
     data, key, start, steps, like = program(
         experiment, mesh, seed=config.seed, at_most=MAX_DISPATCH
     )
@@ -110,17 +110,18 @@ def train(
         resumed_at = step = int(state.step)
 
         if step < config.outer_steps:
-            steps = steps.lower(state, data, jnp.int32(1)).compile()
+            steps = steps.lower(state, data, np.int32(1)).compile()
         test = experiment.problem.test_loss
         test_loss = cast(Any, test and jax.jit(test))
-        test_key = jax.random.key(KEY_OF_TEST)
+        test_key = replicate(jax.random.key(KEY_OF_TEST), mesh)
         compiled = time.perf_counter()
         before = dict(totals)
-        with MetricsWriter(directory, step) as writer:
+        with metrics_writer(directory, step) as writer:
             boundaries = [n for n in (config.checkpoint_every, config.test_every) if n]
-            done = _dispatches(steps, state, data, config.outer_steps, boundaries)
-            while not should_stop() and (news := next(done, None)) is not None:
-                state, rows = news
+            dispatches = _dispatches(
+                steps, state, data, config.outer_steps, boundaries, should_stop
+            )
+            for state, rows in dispatches:
                 now = time.perf_counter()
                 totals["seconds"] = before["seconds"] + now - began
                 for row in rows:
@@ -137,25 +138,34 @@ def train(
                     writer.flush()  # a checkpoint never knows of more than the metrics do
                     checkpoints.save(state, totals)
         checkpoints.save(state, totals)
-    pretrained.save_run(directory, config, state.theta, {"outer_steps": step} | totals)
+    whole = {"outer_steps": step} | totals
+    on_first(lambda: pretrained.save_run(directory, config, state.theta, whole))
     finished = step >= config.outer_steps
     return Result(state, experiment, data, totals, resumed_at, finished)
 
 
 def _dispatches(
-    steps: Callable, state: MetaState, data: PyTree, last: int, boundaries: list[int]
+    steps: Callable,
+    state: MetaState,
+    data: PyTree,
+    last: int,
+    boundaries: list[int],
+    should_stop: Callable[[], bool],
 ) -> Iterator[tuple[MetaState, list[dict[str, Any]]]]:
     """The state after each dispatch and the metrics of its outer steps, up to outer step ``last``.
 
     A dispatch takes as many steps as fill `DISPATCH_SECONDS`, crosses no multiple of any of
-    ``boundaries`` and has ended before it is handed out.
+    ``boundaries`` and has ended before it is handed out. There is none any more once
+    ``should_stop`` has said so, in one process of several.
     """
     step, count = int(state.step), 1
     while step < last:
         nearest = min(boundary - step % boundary for boundary in boundaries)
-        count = min(count, last - step, nearest, MAX_DISPATCH)
+        count, stop = most(min(count, last - step, nearest, MAX_DISPATCH), should_stop())
+        if stop:
+            return
         began = time.perf_counter()
-        state, metrics = steps(state, data, jnp.int32(count))
+        state, metrics = steps(state, data, np.int32(count))
         columns = {name: np.asarray(column)[:count].tolist() for name, column in metrics.items()}
         seconds = time.perf_counter() - began
         step += count
