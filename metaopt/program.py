@@ -1,11 +1,12 @@
 """The two programs of a run: the one that starts its state and the one that advances it."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
 
-from metaopt import outer
+from metaopt import elastic, outer
 from metaopt.experiment import Experiment
 from metaopt.processes import first_then_others
 from metaopt.sharding import replicate, state_shardings
@@ -22,6 +23,7 @@ class Program(NamedTuple):
       steps: jitted ``(state, data, count) -> (state, metrics)``, see `metaopt.outer.make_steps`;
         the state that goes in is given up.
       like: the state's shapes with shardings.
+      resize: jitted ``(state, data) -> MetaState``, of a state with another number of particles.
     """
 
     data: PyTree
@@ -29,6 +31,7 @@ class Program(NamedTuple):
     start: Any
     steps: Any
     like: MetaState
+    resize: Any
 
 
 def program(experiment: Experiment, mesh: Mesh, *, seed: int, at_most: int) -> Program:
@@ -62,4 +65,5 @@ def program(experiment: Experiment, mesh: Mesh, *, seed: int, at_most: int) -> P
         jax.jit(start, out_shardings=shardings),
         jax.jit(steps, donate_argnums=0, out_shardings=(shardings, key.sharding)),
         like,
+        jax.jit(partial(elastic.resize, experiment.estimator), out_shardings=shardings),
     )

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from metaopt import pretrained
 from metaopt.checkpoint import Checkpoints, Restored
 from metaopt.config import Config
+from metaopt.elastic import particles_of
 from metaopt.experiment import Experiment, build
 from metaopt.processes import most, on_first
 from metaopt.program import program
@@ -95,7 +96,7 @@ def train(
     experiment = build(config, mesh)
     directory = RunDirectory(Path(out))
     on_first(lambda: directory.open(config))
-    data, key, start, steps, like = program(
+    data, key, start, steps, like, resize = program(
         experiment, mesh, seed=config.seed, at_most=MAX_DISPATCH
     )
     with Checkpoints(directory.checkpoints, config.keep_checkpoints) as checkpoints:
@@ -107,6 +108,9 @@ def train(
             on_notice(f"The checkpoint {fault} is damaged; it was set aside.")
         if damaged:
             on_notice(f"Going on from outer step {int(state.step)}.")
+        if (were := particles_of(state)) != (now_are := particles_of(like)):
+            state = resize(state, data)
+            on_notice(f"Going on with {now_are} particles where there were {were}.")
         resumed_at = step = int(state.step)
 
         if step < config.outer_steps:

@@ -85,18 +85,24 @@ def test_process_0_alone_writes_and_prints(pair, one):
 
 
 def test_two_processes_go_on_where_one_stopped_and_one_where_two_did(cli, one, pair, tmp_path):
+    """The two with more particles as well."""
     longer = dataclasses.replace(EIGHT, outer_steps=STEPS + 20)
     shutil.copytree(one, tmp_path / "one")
     shutil.copytree(one, tmp_path / "two")
     shutil.copytree(pair[0], tmp_path / "pair")
+    shutil.copytree(one, tmp_path / "more")
     straight = train(longer, tmp_path / "one")
     alone = train(longer, tmp_path / "pair")
-    process = cli(*PAIR, "--outer-steps", STEPS + 20, "--out", tmp_path / "two")
-    assert process.returncode == 0, process.stderr
-    assert "Going on with" in process.stdout
     assert straight.resumed_at == alone.resumed_at == STEPS
     close(tmp_path / "pair", tmp_path / "one")
-    close(tmp_path / "two", tmp_path / "one")
+
+    twelve = dataclasses.replace(longer.estimator, particles=12)
+    train(dataclasses.replace(longer, estimator=twelve), tmp_path / "more", on_notice=print)
+    go_on = ["--outer-steps", STEPS + 20, "--estimator.particles", 12, "--out", tmp_path / "two"]
+    process = cli(*PAIR, *go_on)
+    assert process.returncode == 0, process.stderr
+    assert "Going on with 12 particles where there were 8." in process.stdout
+    close(tmp_path / "two", tmp_path / "more")
 
 
 def process_of(launcher, index):
