@@ -62,11 +62,16 @@ def join() -> None:
         }
     # It would take SIGTERM for itself.
     jax.config.update("jax_enable_preemption_service", False)
-    jax.distributed.initialize(
-        **arguments,
-        heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-        shutdown_timeout_seconds=HEARTBEAT_SECONDS,
-    )
+    try:
+        jax.distributed.initialize(
+            **arguments,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+    except ValueError as error:
+        raise UserError(
+            f"JAX does not find the other processes ({error}): set {ADDRESS}, {COUNT} and {INDEX}."
+        ) from error
 
 
 def _in_cluster() -> bool:
