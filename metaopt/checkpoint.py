@@ -6,12 +6,16 @@ a damaged one is known before it is read and the newest good one is gone on with
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import orbax.checkpoint as ocp
 
+from metaopt import elastic
 from metaopt.errors import UserError
+from metaopt.processes import most, on_first
 from metaopt.types import MetaState
 
 SUMS = "sha256.json"
@@ -63,31 +67,36 @@ class Checkpoints:
     def restore(self, like: MetaState) -> Restored | None:
         """The newest good checkpoint, or ``None`` where there is none at all.
 
+        It has as many particles as it was saved with.
+
         Newer ones that are damaged are renamed to ``damaged-STEP``: nothing is deleted.
 
         Args:
-          like: `jax.ShapeDtypeStruct`s with shardings, or a state itself.
+          like: `jax.ShapeDtypeStruct`s with shardings over a mesh.
 
         Raises:
           UserError: where there are checkpoints, but none that can be read.
         """
-        items = ocp.args.Composite(
-            state=ocp.args.StandardRestore(like), totals=ocp.args.JsonRestore()
-        )
-        steps = sorted(self._manager.all_steps(), reverse=True)
+        steps = on_first(lambda: sorted(self._manager.all_steps(), reverse=True))
         faults: list[str] = []
         for step in steps:
             folder = self._directory / str(step)
-            fault = find_damage(folder)
+            fault, particles = on_first(partial(_inspect, folder))
             if fault is None:
+                own = elastic.like_with(like, particles)
+                items = ocp.args.Composite(
+                    state=ocp.args.StandardRestore(own), totals=ocp.args.JsonRestore()
+                )
                 try:
                     restored = self._manager.restore(step, args=items)
                 except Exception as error:  # Orbax raises many kinds; all of them mean this
-                    fault = next(iter(str(error).strip().splitlines()), repr(error))
-                else:
-                    self._set_aside(steps[: len(faults)])
+                    fault = _first_line(error)
+                if most(fault is not None) == [0]:
+                    on_first(partial(self._set_aside, steps[: len(faults)]))
+                    if faults:
+                        self._manager.reload()
                     return Restored(restored["state"], restored["totals"], faults)
-            faults.append(f"{folder} ({fault})")
+            faults.append(f"{folder} ({fault or 'another process cannot read it'})")
         if not steps:
             return None
         raise UserError(
@@ -99,8 +108,6 @@ class Checkpoints:
         for step in steps:
             folder = self._directory / str(step)
             folder.rename(_unused(self._directory / f"damaged-{step}"))
-        if steps:
-            self._manager.reload()
 
     def _seal(self) -> None:
         """Writes the sums of a checkpoint that is complete but for its rename."""
@@ -113,7 +120,9 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind, *_) -> None:
+        if kind is not None and jax.process_count() > 1:
+            return  # a save in flight may wait for a process that is gone
         self._manager.wait_until_finished()
         self._manager.close()
 
@@ -128,6 +137,22 @@ def find_damage(folder: Path) -> str | None:
     except (OSError, ValueError, AttributeError) as error:
         return f"its files cannot be checked: {error}"
     return None
+
+
+def _inspect(folder: Path) -> tuple[str | None, int]:
+    """What is wrong with a checkpoint, and how many particles it has."""
+    fault = find_damage(folder)
+    if fault is None:
+        try:
+            shapes = ocp.StandardCheckpointHandler().metadata(folder / "state")
+            return None, jax.tree.leaves(shapes["estimator"])[0].shape[0]
+        except Exception as error:  # Orbax raises many kinds; all of them mean this
+            fault = _first_line(error)
+    return fault, 0
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), repr(error))
 
 
 def _sha256(file: Path) -> str:

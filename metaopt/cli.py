@@ -12,6 +12,8 @@ import tyro
 from metaopt.config import Config
 from metaopt.devices import devices_for, prepare_jax
 from metaopt.errors import UserError
+from metaopt.launch import launch
+from metaopt.processes import is_first, most, together
 
 Recipe = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
 
@@ -120,6 +122,16 @@ class Bench:
 
 
 @dataclass(frozen=True)
+class Launch:
+    """Run a command in several processes of this machine: metaopt launch -n 2 -- train ..."""
+
+    command: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="COMMAND")]
+    """train or compare, behind --, and what it takes."""
+    processes: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 2
+    """How many share the particles."""
+
+
+@dataclass(frozen=True)
 class Import:
     """Turn a public checkpoint (Flax, msgpack) into a trained optimizer that metaopt.load reads."""
 
@@ -170,6 +182,8 @@ def main(argv: list[str] | None = None) -> int:
                 return _diagnose(command)
             case Bench() as command:
                 return _bench(command)
+            case Launch() as command:
+                return launch(command.command, command.processes)
             case Import() as command:
                 return _import(command)
             case Export() as command:
@@ -199,6 +213,7 @@ def _parse(argv: list[str]):
                 "compare": Compare(tyro.MISSING),
                 "diagnose": Diagnose(),
                 "bench": Bench(),
+                "launch": Launch(tyro.MISSING),
                 "import": Import(tyro.MISSING, tyro.MISSING, tyro.MISSING),
                 "export": Export(tyro.MISSING, tyro.MISSING),
                 "list": List(),
@@ -216,18 +231,23 @@ def _parse(argv: list[str]):
 
 
 def _train(command: Train) -> int:
-    prepare_jax(command.devices)
+    with together():
+        prepare_jax(command.devices)
+        code = _meta_train(command)
+    return code if code or not is_first() else _report(command)
+
+
+def _meta_train(command: Train) -> int:
     import jax
     from rich.console import Console
 
     from metaopt.interrupt import stop_on_signals
     from metaopt.progress import show_progress
-    from metaopt.report import report_run
     from metaopt.sharding import particle_mesh
     from metaopt.train import train
 
-    console = Console(quiet=command.quiet)
-    config, out = command.config, command.out or Path("runs") / command.recipe
+    console = Console(quiet=command.quiet or not is_first())
+    config, out = command.config, _out(command)
     devices = command.devices or devices_for(config)
     going_on = (out / "checkpoints").is_dir()
     console.print(
@@ -253,8 +273,20 @@ def _train(command: Train) -> int:
                 highlight=False,
                 soft_wrap=True,
             )
-            return 128 + (stop.signal or 0)
-    report_run(out, console)
+            return 128 + most(stop.signal or 0)[0]
+    return 0
+
+
+def _out(command: Train) -> Path:
+    return command.out or Path("runs") / command.recipe
+
+
+def _report(command: Train) -> int:
+    from rich.console import Console
+
+    from metaopt.report import report_run
+
+    report_run(_out(command), Console(quiet=command.quiet))
     return 0
 
 
@@ -295,21 +327,26 @@ def _evaluate(command: Evaluate) -> int:
 
 
 def _compare(command: Compare) -> int:
-    prepare_jax(command.devices)
+    with together():
+        prepare_jax(command.devices)
+        code, folders = _train_all(command)
+    return code if code or not is_first() else _draw(command, folders)
+
+
+def _train_all(command: Compare) -> tuple[int, dict[str, list[Path]]]:
     from rich.console import Console
 
-    from metaopt import compare, figures
+    from metaopt import compare
     from metaopt.interrupt import stop_on_signals
     from metaopt.progress import show_progress
     from metaopt.recipes import RECIPES
     from metaopt.registry import choose
-    from metaopt.rundir import write_atomically
     from metaopt.sharding import particle_mesh
     from metaopt.train import train
 
     if not command.recipes or command.seeds < 1:
         raise UserError("compare needs at least one recipe and one seed.")
-    console = Console()
+    console = Console(quiet=not is_first())
     recipes = {name: choose("recipe", name, RECIPES) for name in command.recipes}
     folders: dict[str, list[Path]] = {name: [] for name in recipes}
     with stop_on_signals() as stop:
@@ -326,9 +363,20 @@ def _compare(command: Compare) -> int:
                 )
             if not result.finished:
                 console.print(f"Stopped; the same command goes on in {command.out}.")
-                return 128 + (stop.signal or 0)
+                return 128 + most(stop.signal or 0)[0], folders
             folders[place.partition("/")[0]].append(command.out / place)
-    courses = [compare.course(name, recipes[name], runs) for name, runs in folders.items()]
+    return 0, folders
+
+
+def _draw(command: Compare, folders: dict[str, list[Path]]) -> int:
+    from rich.console import Console
+
+    from metaopt import compare, figures
+    from metaopt.recipes import RECIPES
+    from metaopt.rundir import write_atomically
+
+    console = Console()
+    courses = [compare.course(name, RECIPES[name], runs) for name, runs in folders.items()]
     console.print(compare.table(courses))
     write_atomically(command.out / "compare.json", compare.to_json(courses))
     write_atomically(command.out / "compare.png", figures.to_png(figures.courses(courses)))

@@ -25,7 +25,7 @@ class EstimatorConfig:
     name: str = "nres"
     """Its name; `metaopt list` shows them."""
     particles: int = 16
-    """N, antithetic pairs."""
+    """N, antithetic pairs. May be changed on a run that exists."""
     horizon: int = 200
     """T, inner steps an episode."""
     shortest_horizon: int | None = None
@@ -112,7 +112,13 @@ class Config:
 
 
 # Fields that change nothing of what is computed up to a given step.
-FREE = ("outer_steps", "checkpoint_every", "keep_checkpoints", "evaluation")
+FREE = (
+    "outer_steps",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "evaluation",
+    "estimator.particles",  # what is there by then is kept as it is
+)
 
 
 def to_json(config: Config) -> str:
@@ -146,7 +152,8 @@ def mismatches(old: Config, new: Config) -> list[str]:
       ['seed: 0 there, 1 here']
     """
     a, b = flat(old), flat(new)
-    differing = [name for name in b if a[name] != b[name] and name.split(".")[0] not in FREE]
+    free = lambda name: name in FREE or name.split(".")[0] in FREE
+    differing = [name for name in b if a[name] != b[name] and not free(name)]
     return [f"{name}: {a[name]!r} there, {b[name]!r} here" for name in differing]
 
 

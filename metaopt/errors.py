@@ -1,4 +1,4 @@
-"""The one exception for what a person can mend."""
+"""The exception for what a person can mend."""
 
 
 class UserError(ValueError):
@@ -7,3 +7,7 @@ class UserError(ValueError):
     The command line shows it as one line and exits with code 2; any other exception is a bug and
     shows its traceback.
     """
+
+
+class OwnFault(UserError):
+    """A fault that one process of several meets alone, such as a full disk: the others wait."""

@@ -89,6 +89,17 @@ def mixture(
             estimates.append(found)
         return _average(estimates), tuple(after)
 
+    def resize(theta: Theta, state: tuple[Part, ...], data: PyTree, key: Key):
+        def resized(i, part, estimator):
+            own = jax.random.fold_in(key, i)
+            inner = estimator.resize(theta, part.estimator, data[i], own)
+            particles = len(jax.tree.leaves(inner)[0])
+            alike = lambda leaf: jnp.broadcast_to(leaf[0], particles)
+            return Part(inner, alike(part.square), alike(part.seen))
+
+        pairs = zip(state, parts.values(), strict=True)
+        return tuple(resized(i, part, estimator) for i, (part, estimator) in enumerate(pairs))
+
     def _average(estimates: list[Estimate]) -> Estimate:
         finite = jnp.stack([jnp.isfinite(optax.tree.norm(e.grad)) for e in estimates])
         # Where no part is finite this is 0/0: the outer step sees a NaN and skips the update.
@@ -109,4 +120,5 @@ def mixture(
         grads, losses = [e.grad for e in estimates], [e.loss for e in estimates]
         return Estimate(jax.tree.map(mean, *grads), mean(*losses), metrics)
 
-    return GradientEstimator(init, estimate)
+    can = all(estimator.resize for estimator in parts.values())
+    return GradientEstimator(init, estimate, resize if can else None)

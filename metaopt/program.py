@@ -1,12 +1,14 @@
 """The two programs of a run: the one that starts its state and the one that advances it."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
 
-from metaopt import outer
+from metaopt import elastic, outer
 from metaopt.experiment import Experiment
+from metaopt.processes import first_then_others
 from metaopt.sharding import replicate, state_shardings
 from metaopt.types import Key, MetaState, PyTree
 
@@ -21,6 +23,7 @@ class Program(NamedTuple):
       steps: jitted ``(state, data, count) -> (state, metrics)``, see `metaopt.outer.make_steps`;
         the state that goes in is given up.
       like: the state's shapes with shardings.
+      resize: jitted ``(state, data) -> MetaState``, of a state with another number of particles.
     """
 
     data: PyTree
@@ -28,6 +31,7 @@ class Program(NamedTuple):
     start: Any
     steps: Any
     like: MetaState
+    resize: Any
 
 
 def program(experiment: Experiment, mesh: Mesh, *, seed: int, at_most: int) -> Program:
@@ -39,7 +43,7 @@ def program(experiment: Experiment, mesh: Mesh, *, seed: int, at_most: int) -> P
       seed: of everything random in the run.
       at_most: outer steps in a dispatch, at most.
     """
-    data = replicate(experiment.problem.data(), mesh)
+    data = replicate(first_then_others(experiment.problem.data), mesh)
     key = replicate(jax.random.key(seed), mesh)
 
     def start(key, data):
@@ -59,6 +63,7 @@ def program(experiment: Experiment, mesh: Mesh, *, seed: int, at_most: int) -> P
         data,
         key,
         jax.jit(start, out_shardings=shardings),
-        jax.jit(steps, donate_argnums=0, out_shardings=(shardings, None)),
+        jax.jit(steps, donate_argnums=0, out_shardings=(shardings, key.sharding)),
         like,
+        jax.jit(partial(elastic.resize, experiment.estimator), out_shardings=shardings),
     )

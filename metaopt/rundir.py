@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from metaopt.config import Config, from_json, mismatches, to_json
-from metaopt.errors import UserError
+from metaopt.errors import OwnFault, UserError
+from metaopt.processes import is_first
 
 
 class RunDirectory:
@@ -150,7 +151,7 @@ DISK_FAULTS = ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "EFBIG")
 
 @contextmanager
 def disk_faults(directory: RunDirectory) -> Iterator[None]:
-    """Turns a disk that fails while a run is written into a sentence, a `UserError`."""
+    """Turns a disk that fails while a run is written into a sentence, an `OwnFault`."""
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
@@ -159,7 +160,7 @@ def disk_faults(directory: RunDirectory) -> Iterator[None]:
             raise
         saved = [int(p.name) for p in directory.checkpoints.glob("*") if p.name.isdecimal()]
         then = f"goes on from outer step {max(saved)}" if saved else "starts anew: none was saved"
-        raise UserError(
+        raise OwnFault(
             f"{directory.path} cannot be written ({reason}): mend that and the same command {then}."
         ) from error
 
@@ -173,6 +174,27 @@ def _disk_fault(error: BaseException | None) -> str | None:
                 return said
         error = error.__cause__ or error.__context__
     return None
+
+
+class NoMetricsWriter:
+    """What the other processes of a run have in place of a `MetricsWriter`."""
+
+    def write(self, rows: list[dict[str, Any]]) -> None:
+        """Nothing."""
+
+    def flush(self) -> None:
+        """Nothing."""
+
+    def __enter__(self) -> "NoMetricsWriter":
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass
+
+
+def metrics_writer(directory: RunDirectory, step: int) -> MetricsWriter | NoMetricsWriter:
+    """A `MetricsWriter` in process 0; in the others one that writes nothing."""
+    return MetricsWriter(directory, step) if is_first() else NoMetricsWriter()
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -13,24 +15,36 @@ AXIS = "particles"
 
 
 def particle_mesh(devices: int) -> Mesh:
-    """A mesh of the first ``devices`` devices along the axis ``"particles"``.
+    """A mesh of ``devices`` devices along the axis ``"particles"``, the first ones of each process.
 
     Raises:
-      UserError: where there are fewer devices.
+      UserError: where there are fewer devices, or not as many of each process.
 
     Example:
       >>> particle_mesh(1).shape["particles"]
       1
     """
-    if not 1 <= devices <= jax.device_count():
-        raise UserError(f"devices must be 1 to {jax.device_count()}, got {devices}.")
-    available = jax.devices()[:devices]
+    processes = jax.process_count()
+    if not 1 <= devices <= jax.device_count() or devices % processes:
+        multiple = f"a multiple of {processes} processes, " if processes > 1 else ""
+        raise UserError(f"devices must be {multiple}1 to {jax.device_count()}, got {devices}.")
+    local = [jax.local_devices(process_index=process) for process in range(processes)]
+    available = [device for own in local for device in own[: devices // processes]]
     return jax.make_mesh((devices,), (AXIS,), axis_types=(AxisType.Auto,), devices=available)
 
 
 def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
-    """Puts a tree whole on every device of the mesh."""
-    return jax.device_put(tree, NamedSharding(mesh, P()))
+    """Puts a tree whole on every device of the mesh; every process has to have the same one."""
+    everywhere = NamedSharding(mesh, P())
+
+    def put(leaf):
+        if jax.dtypes.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key):
+            data = put(jax.random.key_data(leaf))
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+        array = np.asarray(jnp.asarray(leaf))
+        return jax.make_array_from_callback(array.shape, everywhere, lambda index: array[index])
+
+    return jax.tree.map(put, tree)
 
 
 def state_shardings(state: MetaState, mesh: Mesh) -> MetaState:

@@ -7,7 +7,7 @@ Where a run stands in the stream follows from its outer step alone: going on nee
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -79,28 +79,39 @@ class Feed:
     """The data of any outer step, the next window read ahead in a thread; a context manager.
 
     Args:
-      stream: what there is.
-      put: brings a window to the devices.
+      stream: ``() -> Stream``, or ``None`` where the data is always the same.
+      first: that data, or the first window, on the devices.
+      put: brings another window there.
+
+    Attributes:
+      steps: outer steps for which a window is kept; ``None`` where it is always the same.
     """
 
-    def __init__(self, stream: Stream, put: Callable[[PyTree], PyTree]):
-        self._stream, self._put = stream, put
+    def __init__(
+        self, stream: Callable[[], Stream] | None, first: PyTree, put: Callable[[PyTree], PyTree]
+    ):
+        self._stream, self._put = None if stream is None else stream(), put
+        self._here = (0, first)
+        self._ahead: tuple[int, Future] | None = None
         self._pool = ThreadPoolExecutor(1)
-        self._here: tuple[int, Any] = (-1, None)
-        self._ahead: tuple[int, Future | None] = (-1, None)
+        self.steps = None if self._stream is None else self._stream.steps
 
     def __call__(self, step: int) -> PyTree:
-        """The window of an outer step, on the devices."""
+        """An outer step's data, on the devices."""
+        if self._stream is None:
+            return self._here[1]
         k = step // self._stream.steps
         if self._here[0] != k:
-            index, future = self._ahead
-            read = future if future is not None and index == k else self._read(k)
+            read = self._ahead[1] if self._ahead and self._ahead[0] == k else self._read(k)
+            window = read.result()
             self._here = (-1, None)  # one window on the devices at a time
-            self._here = (k, self._put(read.result()))
+            self._here = (k, self._put(window))
+        if self._ahead is None or self._ahead[0] != k + 1:
             self._ahead = (k + 1, self._read(k + 1))
         return self._here[1]
 
     def _read(self, k: int) -> Future:
+        assert self._stream is not None
         return self._pool.submit(self._stream.window, k)
 
     def __enter__(self) -> "Feed":

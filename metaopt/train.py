@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from metaopt import backoff, pretrained
 from metaopt.checkpoint import Checkpoints, Restored
 from metaopt.config import Config
+from metaopt.elastic import particles_of
 from metaopt.errors import UserError
 from metaopt.experiment import Experiment, build
+from metaopt.processes import most, on_first
 from metaopt.program import program
-from metaopt.rundir import MetricsWriter, RunDirectory, disk_faults
-from metaopt.sharding import particle_mesh
+from metaopt.rundir import RunDirectory, disk_faults, metrics_writer
+from metaopt.sharding import particle_mesh, replicate
+from metaopt.stream import Feed
 from metaopt.types import MetaState, PyTree
 
 DISPATCH_SECONDS = 0.3
@@ -99,36 +101,43 @@ def train(
 
 def _train(config, out, mesh, on_progress, should_stop, on_notice) -> Result:
     began = time.perf_counter()
-    mesh = particle_mesh(1) if mesh is None else mesh
+    mesh = particle_mesh(jax.process_count()) if mesh is None else mesh
     experiment = build(config, mesh)
     directory = RunDirectory(out)
-    directory.open(config)
-    data, key, start, steps, like = program(
+    on_first(lambda: directory.open(config))
+    data, key, start, steps, like, resize = program(
         experiment, mesh, seed=config.seed, at_most=MAX_DISPATCH
     )
-    with Checkpoints(directory.checkpoints, config.keep_checkpoints) as checkpoints:
+    with (
+        Checkpoints(directory.checkpoints, config.keep_checkpoints) as checkpoints,
+        Feed(experiment.problem.stream, data, lambda tree: replicate(tree, mesh)) as feed,
+    ):
         restored = checkpoints.restore(like)
         if restored is None:
             restored = Restored(start(key, data), {"unroll_steps": 0, "seconds": 0.0}, damaged=[])
         state, totals, damaged = restored
+        resumed_at = step = int(state.step)
         for fault in damaged:
             on_notice(f"The checkpoint {fault} is damaged; it was set aside.")
         if damaged:
-            on_notice(f"Going on from outer step {int(state.step)}.")
-        resumed_at = step = int(state.step)
+            on_notice(f"Going on from outer step {step}.")
+        if (were := particles_of(state)) != (now_are := particles_of(like)):
+            state = resize(state, feed(step))
+            on_notice(f"Going on with {now_are} particles where there were {were}.")
 
         if step < config.outer_steps:
-            steps = steps.lower(state, data, jnp.int32(1)).compile()
+            steps = steps.lower(state, feed(step), np.int32(1)).compile()
         test = experiment.problem.test_loss
         test_loss = cast(Any, test and jax.jit(test))
-        test_key = jax.random.key(KEY_OF_TEST)
+        test_key = replicate(jax.random.key(KEY_OF_TEST), mesh)
         compiled = time.perf_counter()
-        before = dict(totals)
-        with MetricsWriter(directory, step) as writer:
-            boundaries = [n for n in (config.checkpoint_every, config.test_every) if n]
-            done = _dispatches(steps, state, data, config.outer_steps, boundaries)
-            while not should_stop() and (news := next(done, None)) is not None:
-                state, rows = news
+        before, hopeless = dict(totals), False
+        with metrics_writer(directory, step) as writer:
+            boundaries = [config.checkpoint_every, config.test_every, feed.steps]
+            dispatches = _dispatches(
+                steps, state, feed, config.outer_steps, [n for n in boundaries if n], should_stop
+            )
+            for state, rows in dispatches:
                 now = time.perf_counter()
                 totals["seconds"] = before["seconds"] + now - began
                 for row in rows:
@@ -136,7 +145,7 @@ def _train(config, out, mesh, on_progress, should_stop, on_notice) -> Result:
                     totals["unroll_steps"] += row["unroll_steps"]
                     row |= {"step": step} | totals
                 if config.test_every and step % config.test_every == 0:
-                    rows[-1]["test_loss"] = float(test_loss(state.theta, data, test_key))
+                    rows[-1]["test_loss"] = float(test_loss(state.theta, feed(step), test_key))
                 logged = lambda row: row["step"] % config.log_every == 0 or "test_loss" in row
                 writer.write([row for row in rows if logged(row)])
                 for row in rows:
@@ -144,33 +153,42 @@ def _train(config, out, mesh, on_progress, should_stop, on_notice) -> Result:
                         on_notice(backoff.notice(row))
                 rate = (totals["unroll_steps"] - before["unroll_steps"]) / (now - compiled)
                 on_progress(Progress(config.outer_steps, rows[-1], rate))
-                if any(map(backoff.is_hopeless, rows)):
-                    writer.flush()
-                    checkpoints.save(state, totals)
-                    raise UserError(backoff.HOPELESS)
+                if hopeless := any(map(backoff.is_hopeless, rows)):
+                    break
                 if step % config.checkpoint_every == 0:
                     writer.flush()  # a checkpoint never knows of more than the metrics do
                     checkpoints.save(state, totals)
         checkpoints.save(state, totals)
-    pretrained.save_run(directory, config, state.theta, {"outer_steps": step} | totals)
+    whole = {"outer_steps": step} | totals
+    on_first(lambda: pretrained.save_run(directory, config, state.theta, whole))
+    if hopeless:
+        raise UserError(backoff.HOPELESS)
     finished = step >= config.outer_steps
     return Result(state, experiment, data, totals, resumed_at, finished)
 
 
 def _dispatches(
-    steps: Callable, state: MetaState, data: PyTree, last: int, boundaries: list[int]
+    steps: Callable,
+    state: MetaState,
+    feed: Callable[[int], PyTree],
+    last: int,
+    boundaries: list[int],
+    should_stop: Callable[[], bool],
 ) -> Iterator[tuple[MetaState, list[dict[str, Any]]]]:
     """The state after each dispatch and the metrics of its outer steps, up to outer step ``last``.
 
     A dispatch takes as many steps as fill `DISPATCH_SECONDS`, crosses no multiple of any of
-    ``boundaries`` and has ended before it is handed out.
+    ``boundaries`` and has ended before it is handed out. There is none any more once
+    ``should_stop`` has said so, in one process of several.
     """
     step, count = int(state.step), 1
     while step < last:
         nearest = min(boundary - step % boundary for boundary in boundaries)
-        count = min(count, last - step, nearest, MAX_DISPATCH)
+        count, stop = most(min(count, last - step, nearest, MAX_DISPATCH), should_stop())
+        if stop:
+            return
         began = time.perf_counter()
-        state, metrics = steps(state, data, jnp.int32(count))
+        state, metrics = steps(state, feed(step), np.int32(count))
         columns = {name: np.asarray(column)[:count].tolist() for name, column in metrics.items()}
         seconds = time.perf_counter() - began
         step += count

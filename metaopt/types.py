@@ -136,10 +136,13 @@ class GradientEstimator(NamedTuple):
     Attributes:
       init: ``(theta, data, key) -> state``. Every leaf of the state has particles as axis 0.
       estimate: ``(theta, state, data, key) -> (Estimate, state)``. ``key`` is this outer step's.
+      resize: ``(theta, state, data, key) -> state``: of another number of particles, one of this
+        estimator's; ``None`` where that is not possible.
     """
 
     init: Callable[[Theta, PyTree, Key], PyTree]
     estimate: Callable[[Theta, PyTree, PyTree, Key], tuple[Estimate, PyTree]]
+    resize: Callable[[Theta, PyTree, PyTree, Key], PyTree] | None = None
 
 
 class MetaState(NamedTuple):

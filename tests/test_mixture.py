@@ -102,6 +102,10 @@ def test_a_run_on_a_mixture_is_gone_on_with_to_the_bit(tmp_path):
     same = lambda a, b: np.testing.assert_array_equal(a, b)
     jax.tree.map(same, final.state.theta, whole.state.theta)
     jax.tree.map(same, final.state.opt_state, whole.state.opt_state)
+    more = dataclasses.replace(TINY, outer_steps=8)
+    more = dataclasses.replace(more, estimator=dataclasses.replace(TINY.estimator, particles=6))
+    parts = train(more, tmp_path / "cut", on_notice=lambda text: None).state.estimator
+    assert [len(leaf) for leaf in jax.tree.leaves(parts)] == [6] * len(jax.tree.leaves(parts))
     lines = (tmp_path / "cut" / "metrics.jsonl").read_text()
     assert "digits_mlp/loss" in lines and "quadratic_3/loss" in lines
 

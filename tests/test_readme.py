@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import jax
 import pytest
 
 from metaopt import cli as command_line
@@ -28,6 +29,7 @@ def test_everything_runs_in_order(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command_line, "prepare_jax", lambda devices=None: None)
     monkeypatch.setattr("metaopt.diagnose.SECONDS", 0.1)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.values["jax_compilation_cache_dir"])
     lines = "\n".join(blocks("bash")).replace("&&", "\n").splitlines()
     commands = [line.split()[1:] for line in lines if line.strip().startswith("metaopt ")]
     assert len(commands) >= 5
@@ -36,6 +38,8 @@ def test_everything_runs_in_order(tmp_path, monkeypatch, capsys):
             command += [*SHORTER, "2" if i == 0 else "0"]
         elif command[0] == "evaluate":
             command += ["--num-steps", "4", "--seeds", "2"]
+        elif command[0] == "launch":  # goes on with the run of before
+            command += ["--outer-steps", "3", "--evaluation.seeds", "0"]
         elif command[0] == "compare":
             command += ["--outer-steps", "2"]
         assert command_line.main(command) == 0, (command, capsys.readouterr())
@@ -51,7 +55,6 @@ def test_links_lead_somewhere(path):
 
 
 def test_the_shipped_optimizer_trains_a_network():
-    import jax
     import jax.numpy as jnp
     import optax
 

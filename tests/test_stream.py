@@ -36,11 +36,14 @@ def test_the_next_window_is_read_ahead_and_no_other():
             ahead.set()
         return k
 
-    with Feed(Stream(window, steps=10), put=lambda k: k) as feed:
+    with Feed(lambda: Stream(window, steps=10), "first", put=lambda k: k) as feed:
+        assert feed(9) == "first"
         assert [feed(step) for step in (20, 25, 29)] == [2, 2, 2]
-        assert ahead.wait(10) and asked == [2, 3]
+        assert ahead.wait(10) and asked == [1, 2, 3]
         assert feed(30) == 3 and feed(5) == 0
     assert set(asked) <= {0, 1, 2, 3, 4}
+    with Feed(None, "always", put=lambda k: k) as feed:
+        assert feed.steps is None and feed(10**6) == "always"
 
 
 def test_digits_come_in_windows():

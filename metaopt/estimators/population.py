@@ -15,11 +15,11 @@ import optax
 from jax.sharding import Mesh
 
 from metaopt.chunks import bytes_of, in_chunks
+from metaopt.estimators.stagger import Stagger, all_phases, chosen_to_stay, phases_beside
 from metaopt.horizons import Horizon, as_horizon
 from metaopt.sharding import over_particles
 from metaopt.types import Estimate, GradientEstimator, Key, PyTree, Theta, UnrolledProblem
 
-Stagger = Literal["balanced", "random", "none"]
 FirstEpisode = Literal["short", "burn_in"]
 
 
@@ -143,14 +143,14 @@ def online(
         return particle, moved
 
     def init_share(replicated, share):
-        theta, data = replicated
+        theta, data, updates = replicated
         keys, phases = share
         zero = jnp.int32(0)
-        particles = jax.vmap(fresh, (None, None, 0, None))(theta, data, keys, zero)
+        particles = jax.vmap(fresh, (None, None, 0, None))(theta, data, keys, updates)
         windows = particles.episode.horizon // window  # [n]
         # The small number is for fractions that are a rounding error below a whole window.
         behind = jnp.floor(phases * windows.astype(jnp.float32) + 1e-4).astype(jnp.int32)
-        behind = jnp.minimum(behind, windows - 1)
+        behind = behind % windows
         if first_episode == "short":
             shorter = particles.remaining - behind * window
             return (), particles._replace(remaining=shorter)
@@ -165,11 +165,28 @@ def online(
         _, particles = jax.lax.while_loop(more, burn, (zero, particles))
         return (), particles._replace(uncounted=behind)
 
+    def begin(theta: Theta, data: PyTree, key: Key, phases: jax.Array, updates) -> Population:
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+        return over_particles(init_share, mesh)((theta, data, updates), (keys, phases))[1]
+
     def init(theta: Theta, data: PyTree, key: Key) -> Population:
         episodes_key, phases_key = jax.random.split(key)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(episodes_key, index)
-        phases = _phases(stagger, particles, phases_key)
-        return over_particles(init_share, mesh)((theta, data), (keys, phases))[1]
+        phases = all_phases(stagger, particles, phases_key)
+        return begin(theta, data, episodes_key, phases, jnp.int32(0))
+
+    def resize(theta: Theta, state: Population, data: PyTree, key: Key) -> Population:
+        left = state.remaining.astype(jnp.float32) / state.episode.horizon.astype(jnp.float32)
+        present, count = (1.0 - left) % 1.0, len(left)
+        if count >= particles:
+            stay = chosen_to_stay(stagger, present, particles)
+            return jax.tree.map(lambda leaf: leaf[stay], state)
+        episodes_key, phases_key = jax.random.split(key)
+        beside = phases_beside(stagger, present, particles, phases_key)
+        # Begun for all, so that the devices divide them, and taken where there is none yet.
+        phases = jnp.concatenate([jnp.zeros_like(present), beside])
+        begun = begin(theta, data, episodes_key, phases, state.updates[0])
+        beyond = lambda old, new: jnp.concatenate([old, new[count:]])
+        return jax.tree.map(beyond, state, begun)
 
     def estimate_share(replicated, share):
         theta, data, key = replicated
@@ -247,7 +264,7 @@ def online(
         }
         return Estimate(grad, sums["loss"] / count, metrics), state
 
-    return GradientEstimator(init, estimate)
+    return GradientEstimator(init, estimate, resize)
 
 
 def replace_where(
@@ -302,12 +319,3 @@ def validate(particles, horizon, window, stagger, first_episode, mesh):
         raise ValueError(
             f"the number of devices must divide particles={particles}, got {mesh.size}."
         )
-
-
-def _phases(stagger: Stagger, particles: int, key: Key) -> jax.Array:
-    """Each particle's phase as a fraction of its episode, float32 ``[N]`` in [0, 1)."""
-    if stagger == "balanced":
-        return jnp.arange(particles, dtype=jnp.float32) / particles
-    if stagger == "random":
-        return jax.random.uniform(key, (particles,))
-    return jnp.zeros((particles,), jnp.float32)
