@@ -1,6 +1,8 @@
 """The evaluation: its statistics against known truths, its rules, its files."""
 
 import json
+import re
+from xml.etree import ElementTree as ET
 
 import jax
 import jax.numpy as jnp
@@ -127,6 +129,15 @@ def test_the_files_hold_what_was_found(quadratic):
     assert page.count("<svg") == 6
     assert "src=" not in page and "<link" not in page and "<script" not in page
     assert found._repr_html_() in page
+
+
+def test_a_picture_in_a_page_has_text_as_text_and_short_paths(quadratic):
+    """A notebook that shows an evaluation stays small, and its pictures can be searched."""
+    picture = quadratic[0].plot_curves()._repr_svg_()
+    assert ">inner step</text>" in picture
+    paths = re.findall(r' d="([^"]*)"', picture)
+    assert paths and not re.search(r"\.\d{3}|\n", "".join(paths))
+    ET.fromstring(picture)
 
 
 def test_it_goes_on_from_its_cache(quadratic, monkeypatch):
