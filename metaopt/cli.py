@@ -112,7 +112,7 @@ class Bench:
     update: bool = False
     """Time one update of every learned optimizer on a tree of 10.5 million parameters."""
     scaling: bool = False
-    """Measure time and memory against particles, window, horizon and sizes, and draw them."""
+    """Measure time and memory against particles, window, horizon, sizes and devices; draw them."""
     profile: bool = False
     """Write a trace of each case, for TensorBoard or Perfetto."""
     out: Path = Path("runs/bench")
