@@ -32,7 +32,8 @@ class Train:
     out: Path | None = None
     """The run's directory; runs/RECIPE if not given. An existing run is gone on with."""
     devices: int | None = None
-    """Devices that share the particles; all that divide them if not given (on a CPU, its cores)."""
+    """Devices, of all processes, that share the particles; all that divide them if not given (on a
+    CPU, its cores)."""
     quiet: bool = False
     """Print nothing but errors."""
 
