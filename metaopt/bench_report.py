@@ -32,7 +32,7 @@ def report_bench(
       seconds: how long to time each case's outer steps for.
       devices: as for `metaopt train`.
       update: time one update of every learned optimizer on a large tree.
-      scaling: measure cost and memory against N, W, T, the inner size and d.
+      scaling: measure cost and memory against N, W, T, the inner size, d and the devices.
       profile: write a JAX trace of each case.
       out: folder; files of the same name are replaced.
 
@@ -68,6 +68,8 @@ def report_bench(
         console.print(_mlp_updates(found["mlp_update"]))
     if scaling:
         keep("scaling", bench_scaling.measure(console))
+        keep("devices", bench_scaling.efficiencies(found["scaling"]))
+        console.print(_devices(found["devices"]))
         picture = bench_scaling.picture(found["scaling"])
         write_atomically(out / "scaling.png", picture)
         console.print(f"Picture: {out / 'scaling.png'}", highlight=False, soft_wrap=True)
@@ -121,6 +123,25 @@ def _updates(rows: dict[str, dict[str, float]]) -> Table:
             f"{row['state_bytes']:.1f}",
             f"{row['peak_bytes']:.1f}",
         )
+    return table
+
+
+def _devices(rows: list[dict[str, float]]) -> Table:
+    table = Table(title="An outer step on several devices", title_justify="left")
+    for heading in ("devices", "N = 64: ms", "efficiency", "N = 8 each: ms", "efficiency"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(
+            f"{row['devices']}",
+            f"{row['strong_ms']:.3g}",
+            f"{row['strong']:.0%}",
+            f"{row['weak_ms']:.3g}",
+            f"{row['weak']:.0%}",
+        )
+    table.caption = (
+        "Efficiency: the time on one device over the time here; where N stays the same, also over "
+        "the number of devices."
+    )
     return table
 
 

@@ -1,4 +1,4 @@
-"""How an outer step's time and memory grow with each dimension of the problem, as curves."""
+"""How an outer step's time and memory grow with each dimension and with the devices, as curves."""
 
 import statistics
 import time
@@ -24,6 +24,9 @@ AXES = {
 }
 """What is varied, the rest at its first guess: N = 8, W = 5, T = 100, both widths 32 (16 inner)."""
 
+STRONG, WEAK = "devices, N = 64", "devices, N = 8 each"
+"""The axes on which the devices are varied: all share the same work, or each brings its own."""
+
 ROUNDS = 5
 
 
@@ -42,19 +45,50 @@ def _config(axis: str, value: int) -> Config:
 def measure(console: Console) -> list[dict[str, Any]]:
     """A row a point: its ``axis`` and ``value``, ``ms`` an outer step and ``program_mb``."""
     rows = []
-    for axis, value in _points():
+    for axis, value, config, devices in _points():
         with console.status(f"{axis} = {value} ..."):
-            rows.append({"axis": axis, "value": value, **_point(_config(axis, value))})
+            rows.append({"axis": axis, "value": value, **_point(config, devices)})
     return rows
 
 
-def _points() -> Iterator[tuple[str, int]]:
+def _points() -> Iterator[tuple[str, int, Config, int]]:
+    """Axis, value, what runs, and on how many devices."""
+    available = jax.device_count()
     for axis, values in AXES.items():
-        yield from ((axis, value) for value in values)
+        for value in values:
+            config = _config(axis, value)
+            yield axis, value, config, share(config.estimator.particles, available)
+    for devices in (2**k for k in range(7) if 2**k <= available):
+        yield STRONG, devices, _config("particles N", 64), devices
+        yield WEAK, devices, _config("particles N", 8 * devices), devices
 
 
-def _point(config: Config) -> dict[str, float]:
-    mesh = particle_mesh(share(config.estimator.particles, jax.device_count()))
+def efficiencies(rows: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """By number of devices, the fractions of an ideal speed on both of these axes.
+
+    Example:
+      >>> times = {(STRONG, 1): 8.0, (STRONG, 2): 5.0, (WEAK, 1): 1.0, (WEAK, 2): 2.0}
+      >>> rows = [{"axis": a, "value": n, "ms": ms} for (a, n), ms in times.items()]
+      >>> efficiencies(rows)[1]
+      {'devices': 2, 'strong_ms': 5.0, 'strong': 0.8, 'weak_ms': 2.0, 'weak': 0.5}
+    """
+    strong, weak = (
+        {row["value"]: row["ms"] for row in rows if row["axis"] == axis} for axis in (STRONG, WEAK)
+    )
+    return [
+        {
+            "devices": n,
+            "strong_ms": strong[n],
+            "strong": strong[1] / (n * strong[n]),
+            "weak_ms": weak[n],
+            "weak": weak[1] / weak[n],
+        }
+        for n in strong
+    ]
+
+
+def _point(config: Config, devices: int) -> dict[str, float]:
+    mesh = particle_mesh(devices)
     pieces = program(build(config, mesh), mesh, seed=0, at_most=16)
     state = pieces.start(pieces.key, pieces.data)
     steps = pieces.steps.lower(state, pieces.data, jnp.int32(1)).compile()
@@ -73,4 +107,4 @@ def picture(rows: list[dict[str, Any]]) -> bytes:
     """Time and memory against each axis, logarithmic, as PNG."""
     from metaopt import figures
 
-    return figures.to_png(figures.scaling(rows, tuple(AXES)))
+    return figures.to_png(figures.scaling(rows, (*AXES, STRONG, WEAK)))

@@ -34,7 +34,8 @@ class Train:
     out: Path | None = None
     """The run's directory; runs/RECIPE if not given. An existing run is gone on with."""
     devices: int | None = None
-    """Devices that share the particles; all that divide them if not given (on a CPU, its cores)."""
+    """Devices, of all processes, that share the particles; all that divide them if not given (on a
+    CPU, its cores)."""
     quiet: bool = False
     """Print nothing but errors."""
 
@@ -114,7 +115,7 @@ class Bench:
     update: bool = False
     """Time one update of every learned optimizer on a tree of 10.5 million parameters."""
     scaling: bool = False
-    """Measure time and memory against particles, window, horizon and sizes, and draw them."""
+    """Measure time and memory against particles, window, horizon, sizes and devices; draw them."""
     profile: bool = False
     """Write a trace of each case, for TensorBoard or Perfetto."""
     out: Path = Path("runs/bench")

@@ -89,7 +89,7 @@ def _start(command: tuple[str, ...], outputs: Sequence[IO[bytes]]) -> list[subpr
 
 
 def _wait(children: list[subprocess.Popen]) -> dict[int, int]:
-    """The exit codes by process, in the order of their ends; without those that do not end."""
+    """The exit codes by process; without those that do not end after another has failed."""
     codes: dict[int, int] = {}
     deadline = None
     while len(codes) < len(children):
@@ -113,12 +113,13 @@ def _end(children: list[subprocess.Popen]) -> None:
 
 def _verdict(codes: dict[int, int], outputs: Sequence[IO[bytes]]) -> int:
     """The exit code, and on stderr which process failed and how."""
-    failed = [index for index, code in codes.items() if code not in (0, *STOPPED)]
+    at_once = (-signal.SIGINT, -signal.SIGTERM)  # asked while it started
+    failed = [index for index, code in codes.items() if code not in (0, *STOPPED, *at_once)]
     if not failed:
-        return max(codes.values())
+        return max(code if code >= 0 else 128 - code for code in codes.values())
     # Those that lost another say so by their code, or are aborted by JAX.
     followed = lambda index: codes[index] in (LOST, -signal.SIGABRT)
-    cause = min(failed, key=followed)
+    cause = min(failed, key=lambda index: (followed(index), index))
     code = codes[cause]
     silent = [index for index in range(len(outputs)) if index not in codes]
     if silent and followed(cause):

@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 import pytest
 
-from metaopt import bench
+from metaopt import bench, bench_scaling
 from metaopt import cli as command_line
 from metaopt.experiment import build
 from metaopt.program import program
@@ -53,3 +53,13 @@ def test_an_unknown_case_is_named(capsys, monkeypatch, tmp_path):
     assert "unknown case 'digits_w2': did you mean 'digits_w" in capsys.readouterr().err
     assert command_line.main(["bench", "--seconds", "0"]) == 2
     assert not (tmp_path / "b").exists()
+
+
+def test_the_devices_are_varied_with_work_that_they_divide():
+    points = [
+        p for p in bench_scaling._points() if p[0] in (bench_scaling.STRONG, bench_scaling.WEAK)
+    ]
+    particles = [(axis, devices, c.estimator.particles) for axis, _, c, devices in points]
+    strong, weak = bench_scaling.STRONG, bench_scaling.WEAK
+    assert particles == [(strong, 1, 64), (weak, 1, 8), (strong, 2, 64), (weak, 2, 16),
+                         (strong, 4, 64), (weak, 4, 32)]  # fmt: skip
