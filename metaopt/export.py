@@ -99,13 +99,14 @@ def _evaluation(directory: RunDirectory) -> dict[str, Any]:
     theta = hashlib.sha256((directory.optimizer / artefact.THETA).read_bytes()).hexdigest()
     try:
         content = json.loads((directory.path / "evaluation.json").read_text())
-        numbers, of_theta = content["numbers"], content["of"]["theta"]
+        numbers, summary = content["numbers"], content["summary"]
+        of_theta = content["of"]["theta"] if "change" in summary else None
     except (OSError, ValueError, KeyError, TypeError):
         of_theta = None
     if of_theta != theta:
         raise UserError(
-            f"{directory.path} holds no evaluation of this optimizer: "
-            f"`metaopt evaluate {directory.path}` makes it."
+            f"{directory.path} holds no evaluation of this optimizer: the `metaopt train` command "
+            "that made it, called again, evaluates it."
         )
     losses = {who: np.array(numbers[of], float) for who, of in PLAYERS.items()}
     seeds, num_steps = losses["learned"].shape
@@ -114,8 +115,9 @@ def _evaluation(directory: RunDirectory) -> dict[str, Any]:
         "of": content["of"],
         "seeds": seeds,
         "num_steps": num_steps,
-        "summary": content["summary"],
+        "summary": summary,
         "rate": numbers["rate"],
+        "final_rate": numbers["final_rate"],
         "rates": numbers["rates"],
         "sweep": numbers["sweep"],
         # JSON has no NaN: null is a loss that was lost.

@@ -48,7 +48,11 @@ def test_the_evaluation_agrees_with_the_losses_it_stores(trained):
     assert len(numbers["rates"]) >= 13
     assert numbers["rate"] == numbers["rates"][int(np.argmin(numbers["sweep"]))]
     assert summary["learned"]["mean_loss"]["mean"] == pytest.approx(learned.mean(), rel=1e-5)
-    assert summary["adam"]["final_loss"]["mean"] == pytest.approx(adam[:, -1].mean(), rel=1e-5)
+    final = np.array(numbers["final"])
+    assert summary["adam"]["final_loss"]["mean"] == pytest.approx(final.mean(), rel=1e-5)
+    assert final.mean() <= adam[:, -1].mean() and numbers["final_rate"] in numbers["rates"]
+    pairs = learned[:, -1] - final
+    assert summary["change"]["final_loss"]["mean"] == pytest.approx(pairs.mean() / final.mean())
     assert (learned[:, 0] != adam[:, 0]).all()
 
 

@@ -248,7 +248,7 @@ def test_export_refuses_what_is_no_pretrained_optimizer(main, folder, tmp_path):
         assert code == 2 and said in error and error.count("\n") == 1
     (run / "evaluation.json").unlink()
     code, _, error = main("export", run, "--name", "b")
-    assert code == 2 and f"`metaopt evaluate {run}` makes it" in error
+    assert code == 2 and "`metaopt train` command that made it, called again" in error
     describe(run, outer_steps=9)
     code, _, error = main("export", run, "--name", "b")
     assert code == 2 and "has done 5 of 9 outer steps" in error
