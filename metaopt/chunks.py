@@ -1,7 +1,7 @@
 """A function of many entries, a chunk of them at a time: what is in work at once fits the cache.
 
 On a CPU a large `vmap` sends every intermediate result through memory; entries of a few hundred
-kilobytes run several times faster a few at a time. An accelerator takes all at once.
+kilobytes run several times faster a few at a time. An accelerator takes what its memory holds.
 """
 
 from collections.abc import Callable
@@ -15,13 +15,24 @@ CACHE_BYTES = 2**21
 """Bytes of entries that are in work at once on a CPU, about: of the order of a core's cache."""
 
 
-def in_chunks(function: Callable[[Any], PyTree], entries: PyTree, *, bytes_each: int) -> PyTree:
+MEMORY_SHARE = 0.7
+"""Of an accelerator's free memory that entries in work may take."""
+
+
+def in_chunks(
+    function: Callable[[Any], PyTree],
+    entries: PyTree,
+    *,
+    bytes_each: int,
+    at_once: int | None = None,
+) -> PyTree:
     """``vmap(function)(entries)``, the same up to rounding, in chunks where that is faster.
 
     Args:
       function: of one entry.
       entries: every leaf ``[n, ...]``.
       bytes_each: what an entry keeps in work.
+      at_once: entries in a chunk, at most; what fits the cache on a CPU, all elsewhere if ``None``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -29,10 +40,49 @@ def in_chunks(function: Callable[[Any], PyTree], entries: PyTree, *, bytes_each:
       [2.0, 2.0, 2.0, 2.0, 2.0, 2.0]
     """
     count = len(jax.tree.leaves(entries)[0])
-    chunk = chunk_size(count, bytes_each) if jax.default_backend() == "cpu" else count
-    if chunk == count:
+    if at_once is None:
+        at_once = chunk_size(count, bytes_each) if jax.default_backend() == "cpu" else count
+    if at_once >= count:
         return jax.vmap(function)(entries)
-    return jax.lax.map(function, entries, batch_size=chunk if chunk > 1 else None)
+    return jax.lax.map(function, entries, batch_size=at_once if at_once > 1 else None)
+
+
+def affordable(
+    function: Callable[..., PyTree], shared: tuple, entries: PyTree, free: int | None = None
+) -> int | None:
+    """How many entries an accelerator's free memory holds in work, measured on one.
+
+    Args:
+      function: ``(*shared, entry) -> result``.
+      shared: its first arguments, arrays or tracers.
+      entries: every leaf ``[n, ...]``.
+      free: bytes; what the device says it has where it is ``None``.
+
+    Returns:
+      A number, 1 at least; ``None`` where the device does not say what it has, or all surely fit.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> affordable(lambda x: jnp.outer(x, x) @ x[:, None], (), jnp.ones((8, 300)), free=900_000)
+      1
+    """
+    free = _free_memory() if free is None else free
+    count = len(jax.tree.leaves(entries)[0])
+    if free is None or 100 * bytes_of(entries) < free:
+        return None
+    shape = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+    entry = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), entries)
+    one = jax.jit(function).lower(*jax.tree.map(shape, shared), entry).compile()
+    used: Any = one.memory_analysis()
+    each = used.temp_size_in_bytes + used.output_size_in_bytes
+    return min(count, max(1, int(MEMORY_SHARE * free / max(1, each))))
+
+
+def _free_memory() -> int | None:
+    """Bytes that the device's allocator may still hand out; ``None`` where it does not say."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    limit, used = stats.get("bytes_limit"), stats.get("bytes_in_use", 0)
+    return None if limit is None else limit - used
 
 
 def chunk_size(count: int, bytes_each: int) -> int:

@@ -46,6 +46,8 @@ class EstimatorConfig:
     """How the particles' phases are spread over the horizon."""
     first_episode: Literal["short", "burn_in"] = "short"
     """How a particle gets to its phase: by a short first episode, or unrolled to it first."""
+    particles_per_chunk: int | None = None
+    """How many of a device's particles advance at a time; what fits if not given."""
     shaping: Literal["raw", "standardise", "centered_rank"] = "raw"
     """Of the losses' differences."""
 

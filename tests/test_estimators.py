@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from metaopt import UnrolledProblem, unroll
+from metaopt.chunks import affordable
 from metaopt.estimators import ESTIMATORS, gpes, nres, pes
 from metaopt.horizons import growing, log_uniform
 from metaopt.sharding import particle_mesh
@@ -359,3 +360,30 @@ def test_errors_come_at_construction(change, said):
     with pytest.raises(ValueError) as error:
         gpes(linear_recursion(), **arguments)
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 100])
+def test_particles_in_chunks_say_the_same(chunk):
+    """A chunk need not divide their number."""
+    problem = linear_recursion()
+    theta = problem.init_theta(jax.random.key(0))
+
+    def estimate(**options):
+        estimator = nres(problem, particles=5, horizon=4, window=2, sigma=0.1, **options)
+        state = estimator.init(theta, (), jax.random.key(1))
+        return estimator.estimate(theta, state, (), jax.random.key(2))
+
+    near = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5)
+    plain, chunked = estimate()[0], estimate(particles_per_chunk=chunk)[0]
+    jax.tree.map(near, plain.grad, chunked.grad)
+    near(plain.loss, chunked.loss)
+
+
+def test_the_chunk_of_an_accelerator_is_measured():
+    """Each entry takes the outer product of itself, 4 n^2 bytes, and a little."""
+    square = lambda x: jnp.sort(jnp.outer(x, x), axis=0)
+    entries = jax.ShapeDtypeStruct((50, 100), jnp.float32)
+    fitting = affordable(square, (), entries, free=10 * 40_000)
+    assert 1 <= fitting <= 7  # of 0.7 x 10
+    assert affordable(square, (), entries, free=10**9) is None
+    assert affordable(square, (), entries) is None  # a CPU does not say what it has

@@ -58,6 +58,7 @@ def gpes(
     stagger: Stagger = "balanced",
     first_episode: FirstEpisode = "short",
     shaping: Shaping = "raw",
+    particles_per_chunk: int | None = None,
     mesh: Mesh | None = None,
 ) -> GradientEstimator:
     """Generalised persistent evolution strategies: fresh noise every ``reuse`` steps.
@@ -76,6 +77,8 @@ def gpes(
         first episode early) or ``"burn_in"`` (it is unrolled to its phase first; counted).
       shaping: of the losses' differences: ``"raw"``, ``"standardise"`` (divided by their standard
         deviation over particles) or ``"centered_rank"`` (of ranks in [-1/2, 1/2] instead).
+      particles_per_chunk: how many of a device's particles advance at a time, at most; what fits
+        where it is ``None``. The estimate is the same up to rounding.
       mesh: spreads the particles over the devices of its axis ``"particles"``, see
         `metaopt.sharding.particle_mesh`; the estimate is the same up to the order of a sum.
 
@@ -130,6 +133,7 @@ def gpes(
         window=window,
         stagger=stagger,
         first_episode=first_episode,
+        particles_per_chunk=particles_per_chunk,
         mesh=mesh,
         start=start,
         advance=advance,

@@ -19,6 +19,7 @@ def nres(
     stagger: Stagger = "balanced",
     first_episode: FirstEpisode = "short",
     shaping: Shaping = "raw",
+    particles_per_chunk: int | None = None,
     mesh: Mesh | None = None,
 ) -> GradientEstimator:
     """Noise-Reuse Evolution Strategies: one noise for a whole episode (arXiv 2304.12180).
@@ -40,6 +41,7 @@ def nres(
         stagger=stagger,
         first_episode=first_episode,
         shaping=shaping,
+        particles_per_chunk=particles_per_chunk,
         mesh=mesh,
     )
 
@@ -54,6 +56,7 @@ def pes(
     stagger: Stagger = "balanced",
     first_episode: FirstEpisode = "short",
     shaping: Shaping = "raw",
+    particles_per_chunk: int | None = None,
     mesh: Mesh | None = None,
 ) -> GradientEstimator:
     """Persistent Evolution Strategies: fresh noise every window (arXiv 2112.13835). K = W.
@@ -73,6 +76,7 @@ def pes(
         stagger=stagger,
         first_episode=first_episode,
         shaping=shaping,
+        particles_per_chunk=particles_per_chunk,
         mesh=mesh,
     )
 
@@ -85,6 +89,7 @@ def es_single(
     window: int,
     sigma: Sigma,
     shaping: Shaping = "raw",
+    particles_per_chunk: int | None = None,
     mesh: Mesh | None = None,
 ) -> GradientEstimator:
     """ES-Single: one noise for a whole episode, all particles in step (arXiv 2304.11153).
@@ -104,6 +109,7 @@ def es_single(
         sigma=sigma,
         stagger="none",
         shaping=shaping,
+        particles_per_chunk=particles_per_chunk,
         mesh=mesh,
     )
 
@@ -115,6 +121,7 @@ def full_es(
     horizon: int | Horizon,
     sigma: Sigma,
     shaping: Shaping = "raw",
+    particles_per_chunk: int | None = None,
     mesh: Mesh | None = None,
 ) -> GradientEstimator:
     """Offline evolution strategies: every update unrolls whole episodes from fresh states. W = T.
@@ -131,5 +138,6 @@ def full_es(
         sigma=sigma,
         stagger="none",
         shaping=shaping,
+        particles_per_chunk=particles_per_chunk,
         mesh=mesh,
     )

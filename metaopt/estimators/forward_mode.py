@@ -45,6 +45,7 @@ def forward(
     reuse: int | None = None,
     stagger: Stagger = "balanced",
     first_episode: FirstEpisode = "short",
+    particles_per_chunk: int | None = None,
     mesh: Mesh | None = None,
 ) -> GradientEstimator:
     """Forward mode along v ~ N(0, I), drawn anew every ``reuse`` steps (DODGE).
@@ -119,6 +120,7 @@ def forward(
         window=window,
         stagger=stagger,
         first_episode=first_episode,
+        particles_per_chunk=particles_per_chunk,
         mesh=mesh,
         start=start,
         advance=advance,

@@ -7,6 +7,7 @@ particles say of the gradient. An estimator only supplies how a particle starts 
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from metaopt.chunks import bytes_of, in_chunks
+from metaopt.chunks import affordable, bytes_of, in_chunks
 from metaopt.estimators.stagger import Stagger, all_phases, chosen_to_stay, phases_beside
 from metaopt.horizons import Horizon, as_horizon
 from metaopt.sharding import over_particles
@@ -79,6 +80,7 @@ def online(
     window: int,
     stagger: Stagger,
     first_episode: FirstEpisode,
+    particles_per_chunk: int | None,
     mesh: Mesh | None,
     start: Callable[[Theta, PyTree, Episode], PyTree],
     advance: Callable[[Theta, PyTree, Episode, PyTree], Window],
@@ -96,6 +98,9 @@ def online(
         ``"random"``, or ``"none"``.
       first_episode: how a particle gets to its phase: ``"short"`` (it starts fresh and ends its
         first episode early) or ``"burn_in"`` (it is unrolled to its phase first; counted).
+      particles_per_chunk: how many of a device's particles advance at a time, at most; what fits
+        the cache of a CPU or the memory of an accelerator where it is ``None``. The estimate is the
+        same up to rounding.
       mesh: devices for the particles.
       start: ``(theta, data, episode) -> carry``, one particle's at its episode's start.
       advance: ``(theta, data, episode, carry) -> Window``, one particle's.
@@ -120,6 +125,12 @@ def online(
     """
     horizon = as_horizon(horizon)
     validate(particles, horizon, window, stagger, first_episode, mesh)
+    if particles_per_chunk is not None and (
+        not isinstance(particles_per_chunk, int) or particles_per_chunk < 1
+    ):
+        raise ValueError(
+            f"particles_per_chunk must be an integer of at least 1, got {particles_per_chunk!r}."
+        )
     index = jnp.arange(particles)
 
     def whole_windows(steps: jax.Array) -> jax.Array:
@@ -200,9 +211,10 @@ def online(
         state = replace_where(ended, renew, state, at_once)
         uncounted = state.uncounted
         state, moved = in_chunks(
-            lambda particle: move(theta, data, particle),
+            partial(move, theta, data),
             state,
             bytes_each=bytes_of(state) // len(index),
+            at_once=particles_per_chunk or affordable(move, (theta, data), state),
         )
         return sums_of(state, moved, ended, uncounted, index)
 

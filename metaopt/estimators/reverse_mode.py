@@ -23,6 +23,7 @@ def bptt(
     particles: int,
     horizon: int | Horizon,
     remat: bool = True,
+    particles_per_chunk: int | None = None,
     mesh: Mesh | None = None,
 ) -> GradientEstimator:
     """Backpropagation through whole episodes, each unrolled from a fresh state. W = T.
@@ -77,6 +78,7 @@ def bptt(
         window=length,
         stagger="none",
         first_episode="short",
+        particles_per_chunk=particles_per_chunk,
         mesh=mesh,
         start=lambda theta, data, episode: (),
         advance=advance,
@@ -93,6 +95,7 @@ def tbptt(
     window: int,
     stagger: Stagger = "balanced",
     first_episode: FirstEpisode = "short",
+    particles_per_chunk: int | None = None,
     mesh: Mesh | None = None,
 ) -> GradientEstimator:
     """Truncated backpropagation: a window's gradient from a state that is taken as given.
@@ -129,6 +132,7 @@ def tbptt(
         window=window,
         stagger=stagger,
         first_episode=first_episode,
+        particles_per_chunk=particles_per_chunk,
         mesh=mesh,
         start=start,
         advance=advance,

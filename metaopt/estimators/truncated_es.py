@@ -41,6 +41,7 @@ def truncated_es(
     stagger: Stagger = "balanced",
     first_episode: FirstEpisode = "short",
     shaping: Shaping = "raw",
+    particles_per_chunk: int | None = None,
     mesh: Mesh | None = None,
 ) -> GradientEstimator:
     """Truncated ES: fresh noise every window and nothing remembered, so biased.
@@ -77,6 +78,7 @@ def truncated_es(
         window=window,
         stagger=stagger,
         first_episode=first_episode,
+        particles_per_chunk=particles_per_chunk,
         mesh=mesh,
         start=start,
         advance=advance,

@@ -49,6 +49,7 @@ def uoro(
     window: int,
     stagger: Stagger = "balanced",
     first_episode: FirstEpisode = "short",
+    particles_per_chunk: int | None = None,
     mesh: Mesh | None = None,
 ) -> GradientEstimator:
     """Unbiased online recurrent optimization: rank-one forward accumulation (arXiv 1702.05043).
@@ -126,6 +127,7 @@ def uoro(
         window=window,
         stagger=stagger,
         first_episode=first_episode,
+        particles_per_chunk=particles_per_chunk,
         mesh=mesh,
         start=start,
         advance=advance,
