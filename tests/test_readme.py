@@ -24,7 +24,7 @@ def test_the_first_commands_are_the_two():
 
 
 def test_everything_runs_in_order(tmp_path, monkeypatch, capsys):
-    """In one folder, the training runs shortened to two outer steps."""
+    """In one folder, runs shortened to two outer steps, evaluations to the smallest task."""
     (tmp_path / "checkpoints").symlink_to(ROOT / "checkpoints")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command_line, "prepare_jax", lambda devices=None: None)
@@ -37,7 +37,9 @@ def test_everything_runs_in_order(tmp_path, monkeypatch, capsys):
         if command[0] == "train":  # and only the first, the README's own, is evaluated
             command += [*SHORTER, "2" if i == 0 else "0"]
         elif command[0] == "evaluate":
-            command += ["--num-steps", "4", "--seeds", "2"]
+            command += ["--num-steps", "4", "--seeds", "2", "--tasks", "quadratic"]
+        elif command[0] == "diagnose":
+            command += ["--estimators", "nres", "full_es"]
         elif command[0] == "launch":  # goes on with the run of before
             command += ["--outer-steps", "3", "--evaluation.seeds", "0"]
         elif command[0] == "compare":
