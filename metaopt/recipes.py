@@ -28,21 +28,20 @@ def _lorenz_by_derivatives(outer_steps: int, rate: float, **estimator) -> Config
     return _lorenz(outer_steps, rate, sigma=DEFAULT.sigma, **estimator)
 
 
-def _small(
-    optimizer: Component, rate: float, outer_steps: int, particles: int, sigma: float, final: float
-) -> Config:
-    """Over the family of small classifiers, for runs of 50 to 200 steps, log-uniform.
+def _small(horizons: tuple[int, int], rate: float, outer_steps: int) -> Config:
+    """`scheduled_adam` over the family of small classifiers, runs of log-uniform lengths.
 
     Its members' losses differ by far more than theta changes them, so that ranks say more.
     """
     return Config(
         task=Component("small_mlps"),
-        optimizer=optimizer,
+        optimizer=Component("scheduled_adam", ("learning_rate=0.01", "knots=5")),
         estimator=EstimatorConfig(
-            particles=particles,
-            shortest_horizon=50,
-            sigma=sigma,
-            final_sigma=final,
+            particles=64,
+            shortest_horizon=horizons[0],
+            horizon=horizons[1],
+            sigma=0.3,
+            final_sigma=0.1,
             sigma_steps=outer_steps,
             shaping="centered_rank",
         ),
@@ -51,8 +50,6 @@ def _small(
         outer_steps=outer_steps,
     )
 
-
-SCHEDULED = Component("scheduled_adam", ("learning_rate=0.01", "knots=5"))
 
 RECIPES: dict[str, Config] = {
     # The first light: on two CPU cores under three minutes from a cold start to the final table.
@@ -64,8 +61,8 @@ RECIPES: dict[str, Config] = {
         outer=OuterConfig(learning_rate=0.02, decay_steps=1500),
         outer_steps=1500,
     ),
-    "small_mlp": _small(Component("mlp"), 0.03, 700, particles=32, sigma=0.05, final=0.02),
-    "small_scheduled_adam": _small(SCHEDULED, 0.05, 800, particles=64, sigma=0.3, final=0.1),
+    "small_scheduled_adam": _small((50, 200), 0.05, 800),
+    "long_scheduled_adam": _small((200, 1000), 0.05, 600),
     "lorenz": _lorenz(5000, 1e-5),
     "lorenz_nres": _lorenz(5000, 1e-5),
     "lorenz_pes": _lorenz(10_000, 1e-5, 1000, name="pes"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 
 import jax
@@ -11,6 +12,8 @@ from safetensors.numpy import load_file
 
 from metaopt import load
 from metaopt.config import Component, Config, EstimatorConfig, OuterConfig, from_json, to_json
+from metaopt.experiment import build
+from metaopt.program import program
 from metaopt.recipes import RECIPES
 from metaopt.rundir import RunDirectory
 from metaopt.sharding import particle_mesh
@@ -136,6 +139,15 @@ def test_unroll_steps_are_counted_in_full(tmp_path):
     per_step = 2 * TINY.estimator.particles * TINY.estimator.window
     assert result.totals["unroll_steps"] == 13 * per_step
     assert metrics(tmp_path / "run")[-1]["unroll_steps"] == 13 * per_step
+
+
+def test_an_outer_step_needs_one_all_reduce_and_nothing_else():
+    """Counted in the program that a run executes, compiled for four devices."""
+    mesh = particle_mesh(4)
+    pieces = program(build(TINY, mesh), mesh, seed=0, at_most=2)
+    text = pieces.steps.lower(pieces.like, pieces.data, np.int32(1)).compile().as_text()
+    kinds = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
+    assert re.findall(rf"= .* ({kinds})(?:-start)?\(", text) == ["all-reduce"]
 
 
 def test_only_so_many_checkpoints_are_kept(tmp_path):
