@@ -149,7 +149,10 @@ FAULTS = [
     ),
     (["compare", "tiny", "lorentz"], "unknown recipe 'lorentz': did you mean 'lorenz'?"),
     (["compare", "tiny", "--seeds", "0"], "at least one recipe and one seed"),
-    (["evaluate", "nowhere"], "unknown trained optimizer 'nowhere'; valid: mlp-digits"),
+    (
+        ["evaluate", "nowhere"],
+        "unknown trained optimizer 'nowhere'; valid: adafac-mlp-digits, mlp-digits",
+    ),
     (["evaluate"], "name at least one trained optimizer"),
     (["trian"], "train"),
 ]
