@@ -28,8 +28,8 @@ def _lorenz_by_derivatives(outer_steps: int, rate: float, **estimator) -> Config
     return _lorenz(outer_steps, rate, sigma=DEFAULT.sigma, **estimator)
 
 
-# Over the family of small classifiers, runs of log-uniform lengths. Its members' losses differ by far
-# more than theta changes them, so that ranks say more.
+# Over the family of small classifiers, runs of log-uniform lengths. Its members' losses differ by
+# far more than theta changes them, so that ranks say more.
 SMALL = Config(
     task=Component("small_mlps"),
     optimizer=Component("scheduled_adam", ("learning_rate=0.01", "knots=5")),
