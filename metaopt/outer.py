@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from metaopt import backoff
+from metaopt.elastic import particles_of
 from metaopt.types import GradientEstimator, Key, MetaState, PyTree, Theta
 
 Metrics = dict[str, jax.Array]
@@ -86,7 +87,7 @@ def make_step(
             (state.theta, state.opt_state),
             (optax.apply_updates(state.theta, updates), opt_state),
             usable=backoff.says_something(estimate, grad_norm),
-            sound=backoff.is_sound(estimate, len(jax.tree.leaves(estimator_state)[0])),
+            sound=backoff.is_sound(estimate, particles_of(state)),
         )
         metrics = estimate.metrics | {"loss": estimate.loss, "grad_norm": grad_norm} | outcome
         state = MetaState(state.step + 1, theta, opt_state, estimator_state, state.key, remembered)
