@@ -7,6 +7,7 @@ import jax
 from learned_optimizers.adafac_mlp import adafac_mlp
 from learned_optimizers.celo import celo
 from learned_optimizers.celo2 import celo2, celo2_base, scale_by_celo2
+from learned_optimizers.gated_adam import gated_adam
 from learned_optimizers.hyperparameters import adam, sgd, sgdm
 from learned_optimizers.lstm import lstm
 from learned_optimizers.mlp import mlp
@@ -21,6 +22,7 @@ LEARNED_OPTIMIZERS: dict[str, Callable[..., LearnedOptimizer]] = {
     "celo": celo,
     "celo2": celo2,
     "celo2_base": celo2_base,
+    "gated_adam": gated_adam,
     "lstm": lstm,
     "mlp": mlp,
     "nn_adam": nn_adam,
@@ -63,6 +65,7 @@ __all__ = [
     "celo",
     "celo2",
     "celo2_base",
+    "gated_adam",
     "import_theta",
     "mlp",
     "scale_by_celo2",

@@ -9,13 +9,16 @@ It starts as Adam: s, a, b and log_vector_rate are 0. A learned list of hyper-pa
 schedules is a strong baseline for every learned rule (Metz et al. 2020, arXiv 2002.11887).
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import optax
 
 from learned_optimizers.features import ema
 from learned_optimizers.transformation import require_num_steps, transformation
-from metaopt import LearnedOptimizer
+from metaopt import Key, LearnedOptimizer, Theta
 
 HORIZON = 100
 """T at which the horizon's exponent changes nothing."""
@@ -43,13 +46,57 @@ def scheduled_adam(
       >>> tx, params = optimizer.optimizer(theta, num_steps=50), {"w": jnp.ones((3, 2))}
       >>> updates, state = tx.update(params, tx.init(params), params)
     """
+    init_theta = init_hyperparameters(learning_rate, weight_decay, knots)
+
+    def optimizer(theta, num_steps=None):
+        horizon = require_num_steps("scheduled_adam", num_steps)
+        b1 = 1 - jnp.exp(theta["log_one_minus_beta1"])
+
+        def init(params):
+            zeros = optax.tree.zeros_like(params)
+            return optax.ScaleByAdamState(jnp.int32(0), zeros, zeros)
+
+        def update(grads, state, params, value):
+            del value
+            t = state.count.astype(jnp.float32)
+            now = hyperparameters(theta, t, horizon)
+            mu = jax.tree.map(lambda m, g: ema(m, g, b1), state.mu, grads)
+            nu = jax.tree.map(lambda v, g: ema(v, g * g, now.beta2), state.nu, grads)
+            correction = 1 - b1 ** (t + 1)
+            step = lambda m, v, p: now.step(m / correction / now.root(v), p)
+            updates = jax.tree.map(step, mu, nu, params)
+            return updates, optax.ScaleByAdamState(state.count + 1, mu, nu)
+
+        return transformation("scheduled_adam", init, update)
+
+    return LearnedOptimizer(init_theta, optimizer)
+
+
+class Hyperparameters(NamedTuple):
+    """What holds at one step.
+
+    Attributes:
+      beta2: decay of the second moment.
+      root: ``v -> sqrt(v) + eps``, v not yet bias-corrected.
+      step: ``(direction, p) -> the update``, a direction as Adam's.
+    """
+
+    beta2: jax.Array
+    root: Callable[[jax.Array], jax.Array]
+    step: Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def init_hyperparameters(
+    learning_rate: float, weight_decay: float, knots: int
+) -> Callable[[Key], dict[str, jax.Array]]:
+    """Where theta starts: ``key -> theta``; arguments and errors as for `scheduled_adam`."""
     for name, value in (("learning_rate", learning_rate), ("weight_decay", weight_decay)):
         if not (isinstance(value, (int, float)) and 0 < value < float("inf")):
             raise ValueError(f"{name} must be a finite number above 0, got {value!r}.")
     if not isinstance(knots, int) or knots < 2:
         raise ValueError(f"knots must be an integer of at least 2, got {knots!r}.")
 
-    def init_theta(key):
+    def init(key):
         log = lambda x: jnp.log(jnp.float32(x))
         return {
             "log_lr": log(learning_rate),
@@ -63,37 +110,25 @@ def scheduled_adam(
             "scale_exponent": jnp.float32(0.0),
         }
 
-    def optimizer(theta, num_steps=None):
-        horizon = require_num_steps("scheduled_adam", num_steps)
-        b1 = 1 - jnp.exp(theta["log_one_minus_beta1"])
-        b2 = 1 - jnp.exp(theta["log_one_minus_beta2"])
-        epsilon, decay = jnp.exp(theta["log_epsilon"]), jnp.exp(theta["log_weight_decay"])
-        of_horizon = theta["horizon_exponent"] * jnp.log(horizon / HORIZON)
+    return init
 
-        def init(params):
-            zeros = optax.tree.zeros_like(params)
-            return optax.ScaleByAdamState(jnp.int32(0), zeros, zeros)
 
-        def update(grads, state, params, value):
-            del value
-            t = state.count.astype(jnp.float32)
-            at = jnp.minimum(t / horizon, 1.0) * (knots - 1)
-            log_rate = theta["log_lr"] + of_horizon
-            log_rate += jnp.interp(at, jnp.arange(knots, dtype=jnp.float32), theta["schedule"])
-            mu = jax.tree.map(lambda m, g: ema(m, g, b1), state.mu, grads)
-            nu = jax.tree.map(lambda v, g: ema(v, g * g, b2), state.nu, grads)
+def hyperparameters(theta: Theta, t: jax.Array, horizon: jax.Array) -> Hyperparameters:
+    """What theta says for step t, float32, of a horizon."""
+    b2 = 1 - jnp.exp(theta["log_one_minus_beta2"])
+    epsilon, decay = jnp.exp(theta["log_epsilon"]), jnp.exp(theta["log_weight_decay"])
+    knots = theta["schedule"].size
+    at = jnp.minimum(t / horizon, 1.0) * (knots - 1)
+    log_rate = theta["log_lr"] + theta["horizon_exponent"] * jnp.log(horizon / HORIZON)
+    log_rate += jnp.interp(at, jnp.arange(knots, dtype=jnp.float32), theta["schedule"])
 
-            def step(m, v, p):
-                rate = jnp.exp(log_rate + (theta["log_vector_rate"] if p.ndim < 2 else 0.0))
-                # Roots of 0 under a small number, so that the step can be differentiated there.
-                size = jnp.sqrt(jnp.mean(jnp.square(p)) + 1e-6)
-                root = jnp.sqrt(v / (1 - b2 ** (t + 1)) + 1e-16)
-                direction = m / (1 - b1 ** (t + 1)) / (root + epsilon)
-                return -rate * (size ** theta["scale_exponent"] * direction + decay * p)
+    # Roots of 0 under a small number, so that the step can be differentiated there.
+    def root(v):
+        return jnp.sqrt(v / (1 - b2 ** (t + 1)) + 1e-16) + epsilon
 
-            updates = jax.tree.map(step, mu, nu, params)
-            return updates, optax.ScaleByAdamState(state.count + 1, mu, nu)
+    def step(direction, p):
+        rate = jnp.exp(log_rate + (theta["log_vector_rate"] if p.ndim < 2 else 0.0))
+        size = jnp.sqrt(jnp.mean(jnp.square(p)) + 1e-6)
+        return -rate * (size ** theta["scale_exponent"] * direction + decay * p)
 
-        return transformation("scheduled_adam", init, update)
-
-    return LearnedOptimizer(init_theta, optimizer)
+    return Hyperparameters(b2, root, step)

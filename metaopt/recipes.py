@@ -28,23 +28,26 @@ def _lorenz_by_derivatives(outer_steps: int, rate: float, **estimator) -> Config
     return _lorenz(outer_steps, rate, sigma=DEFAULT.sigma, **estimator)
 
 
-# Over the family of small classifiers, runs of log-uniform lengths. Its members' losses differ by
-# far more than theta changes them, so that ranks say more.
-SMALL = Config(
-    task=Component("small_mlps"),
-    optimizer=Component("scheduled_adam", ("learning_rate=0.01", "knots=5")),
-    estimator=EstimatorConfig(
-        particles=64,
-        shortest_horizon=50,
-        sigma=0.3,
-        final_sigma=0.1,
-        sigma_steps=800,
-        shaping="centered_rank",
-    ),
-    outer=OuterConfig(learning_rate=0.05, decay_steps=800),
-    evaluation=EvaluationConfig(seeds=128),
-    outer_steps=800,
-)
+def _small(optimizer: Component, sigma: float, final_sigma: float, outer_steps: int) -> Config:
+    """Over the family of small classifiers, runs of log-uniform lengths.
+
+    Its members' losses differ by far more than theta changes them, so that ranks say more.
+    """
+    return Config(
+        task=Component("small_mlps"),
+        optimizer=optimizer,
+        estimator=EstimatorConfig(
+            particles=64,
+            shortest_horizon=50,
+            sigma=sigma,
+            final_sigma=final_sigma,
+            sigma_steps=outer_steps,
+            shaping="centered_rank",
+        ),
+        outer=OuterConfig(learning_rate=0.05, decay_steps=outer_steps),
+        evaluation=EvaluationConfig(seeds=128),
+        outer_steps=outer_steps,
+    )
 
 
 RECIPES: dict[str, Config] = {
@@ -57,7 +60,10 @@ RECIPES: dict[str, Config] = {
         outer=OuterConfig(learning_rate=0.02, decay_steps=1500),
         outer_steps=1500,
     ),
-    "small_scheduled_adam": SMALL,
+    "small_scheduled_adam": _small(
+        Component("scheduled_adam", ("learning_rate=0.01", "knots=5")), 0.3, 0.1, 800
+    ),
+    "small_gated_adam": _small(Component("gated_adam"), 0.2, 0.05, 1200),
     "lorenz": _lorenz(5000, 1e-5),
     "lorenz_nres": _lorenz(5000, 1e-5),
     "lorenz_pes": _lorenz(10_000, 1e-5, 1000, name="pes"),

@@ -1,0 +1,153 @@
+"""Adam with a choice of momenta, made for every element by a small network.
+
+With t of T steps done, v Adam's second moment, m_0 the gradient, m_i momenta of learned decays, all
+bias-corrected, u_i = m_i / (sqrt(v) + eps), and rate and b as in `scheduled_adam`
+
+    p <- p - rate |p|_rms^b (u_2 + sum_i c_i u_i) - rate wd p
+
+The network reads how large the u_i are, whether they agree, how v compares with that of the tensor,
+and t/T, and writes the c_i. Its last layer starts at 0, so that the rule starts as Adam. An element
+whose gradients were 0 stays where it is, whatever the network says, and a loss in other units
+changes nothing: the inductive biases of STAR (Harrison et al. 2022, arXiv 2209.11208), a nominal
+term and everything preconditioned, here by gates in place of a second term.
+"""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from learned_optimizers.features import ema, over_elements, validate_widths
+from learned_optimizers.scheduled_adam import hyperparameters, init_hyperparameters
+from learned_optimizers.scheduler import FRACTIONS, fraction_features
+from learned_optimizers.transformation import require_num_steps, transformation
+from metaopt import LearnedOptimizer
+
+DECAYS = (0.5, 0.9, 0.99)
+NOMINAL = 2
+"""Which of the gradient and the momenta is Adam's."""
+
+FEATURES = 8
+
+
+class GatedAdamState(NamedTuple):
+    """What the optimizer carries.
+
+    Attributes:
+      count: int32 scalar, updates done.
+      momenta: like the parameters, for each decay.
+      nu: like the parameters, the second moment.
+    """
+
+    count: jax.Array
+    momenta: tuple[optax.Updates, ...]
+    nu: optax.Updates
+
+
+def gated_adam(
+    *,
+    learning_rate: float = 1e-2,
+    weight_decay: float = 1e-4,
+    knots: int = 5,
+    hidden: tuple[int, ...] = (8,),
+) -> LearnedOptimizer:
+    """Adam whose momenta are mixed by an MLP, 17 -> 8 -> 4; needs the horizon. 195 meta-parameters.
+
+    Args:
+      learning_rate: where theta starts, as in `scheduled_adam`.
+      weight_decay: likewise.
+      knots: of the schedule.
+      hidden: widths of the network's hidden layers.
+
+    Raises:
+      ValueError: for a number that is not finite and above 0, fewer than 2 knots, a width that is
+        not a positive integer; later, where ``num_steps`` is not given.
+
+    Example:
+      >>> optimizer = gated_adam()
+      >>> theta = optimizer.init(jax.random.key(0))
+      >>> sum(leaf.size for leaf in jax.tree.leaves(theta))
+      195
+      >>> tx, params = optimizer.optimizer(theta, num_steps=50), {"w": jnp.ones((3, 2))}
+      >>> updates, state = tx.update(params, tx.init(params), params)
+    """
+    hidden = validate_widths(hidden)
+    widths = (FEATURES + len(FRACTIONS), *hidden, 1 + len(DECAYS))
+    adam_theta = init_hyperparameters(learning_rate, weight_decay, knots)
+
+    def init_theta(key):
+        kernels = {
+            f"kernel_{i}": jax.random.normal(jax.random.fold_in(key, i), shape)
+            for i, shape in enumerate(pairwise(widths))
+        }
+        kernels[f"kernel_{len(hidden)}"] *= 0.0
+        biases = {f"bias_{i}": jnp.zeros(width) for i, width in enumerate(widths[1:])}
+        adam = {
+            name: value for name, value in adam_theta(key).items() if name != "log_one_minus_beta1"
+        }
+        decays = {"log_one_minus_betas": jnp.log(1 - jnp.array(DECAYS))}
+        return {"adam": adam | decays, "gates": kernels | biases}
+
+    def gates(theta, features, fraction):
+        """``[..., 4]`` for ``[..., FEATURES]``.
+
+        Weights are of standard deviation 1 and divided here, so that one sigma of the perturbation
+        suits all of theta.
+        """
+        first = theta["kernel_0"] / jnp.sqrt(widths[0])
+        x = features @ first[:FEATURES] + fraction @ first[FEATURES:] + theta["bias_0"]
+        for i, width in enumerate(hidden, start=1):
+            x = jax.nn.relu(x) @ (theta[f"kernel_{i}"] / jnp.sqrt(width)) + theta[f"bias_{i}"]
+        return x
+
+    def optimizer(theta, num_steps=None):
+        horizon = require_num_steps("gated_adam", num_steps)
+        betas = 1 - jnp.exp(theta["adam"]["log_one_minus_betas"])
+
+        def init(params):
+            zeros = optax.tree.zeros_like(params)
+            return GatedAdamState(jnp.int32(0), (zeros,) * len(DECAYS), zeros)
+
+        def update(grads, state, params, value):
+            del value
+            t = state.count.astype(jnp.float32)
+            now = hyperparameters(theta["adam"], t, horizon)
+            average = lambda old, new, decay: jax.tree.map(lambda m, g: ema(m, g, decay), old, new)
+            momenta = [average(m, grads, betas[i]) for i, m in enumerate(state.momenta)]
+            nu = average(state.nu, jax.tree.map(jnp.square, grads), now.beta2)
+            corrections = 1 / (1 - betas ** (t + 1))
+
+            def directions(g, v, *m):  # [..., 4]
+                root = now.root(v)[..., None]
+                return (
+                    jnp.stack([g, *(c * x for c, x in zip(corrections, m, strict=True))], -1) / root
+                )
+
+            u = jax.tree.map(directions, grads, nu, *momenta)
+            features = jax.tree.map(_features, u, nu)
+            fraction = fraction_features(t / horizon)
+            mixed = over_elements(
+                lambda x: (x[..., :4] * gates(theta["gates"], x[..., 4:], fraction)).sum(-1),
+                jax.tree.map(lambda *parts: jnp.concatenate(parts, -1), u, features),
+            )
+            step = lambda u, mix, p: now.step(u[..., NOMINAL] + mix, p)
+            updates = jax.tree.map(step, u, mixed, params)
+            return updates, GatedAdamState(state.count + 1, tuple(momenta), nu)
+
+        return transformation("gated_adam", init, update)
+
+    return LearnedOptimizer(init_theta, optimizer)
+
+
+def _features(u: jax.Array, v: jax.Array) -> jax.Array:
+    """Of one tensor, ``[..., 4]`` and its second moment to ``[..., 8]``, all between -1 and 1."""
+    squashed = u / (1 + jnp.abs(u))  # as tanh, for less arithmetic
+    agreement = [squashed[..., 0] * squashed[..., NOMINAL], squashed[..., 1] * squashed[..., 3]]
+    mean = v.mean() + 1e-16
+    relative = (v - mean) / (v + mean)
+    is_vector = jnp.full(v.shape, float(v.ndim < 2))
+    return jnp.concatenate(
+        [jnp.abs(squashed), jnp.stack([*agreement, relative, is_vector], -1)], -1
+    )
