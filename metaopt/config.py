@@ -99,6 +99,8 @@ class Config:
     estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
     outer: OuterConfig = field(default_factory=OuterConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    start_from: str | None = None
+    """Whose theta is where theta starts: what metaopt.load takes; a fresh one if not given."""
     outer_steps: int = 600
     """Updates of theta. May be raised on a run that exists."""
     seed: int = 0

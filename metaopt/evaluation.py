@@ -7,7 +7,7 @@ rate is tuned for the whole distribution.
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,18 +16,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metaopt import artefact, pretrained
+from metaopt import artefact, grids, pretrained
 from metaopt.baselines import BASELINES, RATES, baseline
 from metaopt.config import Component, from_json
 from metaopt.errors import UserError
 from metaopt.experiment import make
+from metaopt.grids import Grid
 from metaopt.measures import Row, best, counted, mean_losses, summarise
 from metaopt.registry import catalogue, choose
 from metaopt.rundir import write_atomically
 from metaopt.shipped import find
 from metaopt.statistics import Range, interquartile_mean, probability_of_improvement, with_interval
 from metaopt.trials import SPLITS, Trial, measured_every, run_trial
-from metaopt.types import LearnedOptimizer, Theta
+from metaopt.types import LearnedOptimizer, Task, Theta
 
 LONGER = 4
 """How many times T the baselines run, and by how much the horizons differ from T."""
@@ -53,22 +54,6 @@ class Aggregate(NamedTuple):
     bounded: bool
     diverged: int
     runs: int
-
-
-class Grid(NamedTuple):
-    """Meta-generalisation: a learned optimizer's mean loss over tuned reference's, less 1.
-
-    Attributes:
-      optimizer: whose.
-      widths, depths, horizons: of the hidden layers of ``digits_mlp``, and of the runs.
-      ratios: ``[depths, widths, horizons]``, below 0 where it is better.
-    """
-
-    optimizer: str
-    widths: tuple[int, ...]
-    depths: tuple[int, ...]
-    horizons: tuple[int, ...]
-    ratios: np.ndarray
 
 
 @dataclass(frozen=True, repr=False)
@@ -187,7 +172,7 @@ class Evaluation:
 def evaluate(
     optimizers: str | Path | Sequence[str | Path] | Mapping[str, Trained],
     *,
-    tasks: Sequence[str | Component] = (),
+    tasks: Sequence[str | Component] | Mapping[str, Task] = (),
     baselines: Sequence[str] = ("adam", "adamw", "sgdm", "lion"),
     num_steps: int | None = None,
     seeds: int = 5,
@@ -202,8 +187,8 @@ def evaluate(
 
     Args:
       optimizers: trained ones, each as `metaopt.load` takes it; or name -> (optimizer, theta).
-      tasks: names in the catalogue, also as ``"digits_mlp:hidden=[64]"``; if none is given, those
-        that the optimizers were trained on.
+      tasks: names in the catalogue, also as ``"digits_mlp:hidden=[64]"``; or name -> task, of your
+        own; if none is given, those that the optimizers were trained on.
       baselines: names in `metaopt.baselines.BASELINES`; the first is the reference.
       num_steps: T; if not given, that of the first optimizer's training.
       seeds: runs of each, at least 2; fewer than 5 say little.
@@ -231,8 +216,7 @@ def evaluate(
     trained, origins = _trained(optimizers)
     swept = {name: baseline(name) for name in dict.fromkeys(baselines)}
     _check(trained, swept, seeds, rates, split)
-    components = [_component(task) for task in tasks] or _tasks_of(origins)
-    made = {_label(component): make("task", component) for component in components}
+    made = _made(tasks, origins)
     T = num_steps if num_steps is not None else _num_steps_of(origins)
     if T < 1:
         raise UserError(f"num_steps must be at least 1, got {T}.")
@@ -240,7 +224,7 @@ def evaluate(
     cache = _folder(out) / "cache" if out is not None else None
     thetas = jnp.array(rates, jnp.float32)
     total = len(made) * (len(trained) + len(swept))
-    total += len(trained) and grid * len(GRID_WIDTHS) * len(GRID_DEPTHS) * (len(trained) + 1)
+    total += grid * len(grids.WIDTHS) * len(grids.DEPTHS) * (len(trained) + 1)
     done = 0
 
     def run(task, what, data, optimizer, thetas, horizons, count=seeds) -> Trial:
@@ -268,7 +252,11 @@ def evaluate(
             label, task.loss_cap, of,
             rates=tuple(rates), baselines=tuple(swept), num_steps=T, every=every, split=split,
         )  # fmt: skip
-    grids = tuple(_grids(trained, next(iter(swept)), swept, thetas, T, split, run)) if grid else ()
+    reference, *_ = swept
+    measured = grids.measure_grids(
+        trained, (reference, swept[reference]), thetas,
+        horizons=(horizons_of(T)[0], T, horizons_of(T)[-1]), every=every, split=split, run=run,
+    ) if grid else ()  # fmt: skip
     found = Evaluation(
         optimizers=tuple(trained),
         baselines=tuple(swept),
@@ -281,7 +269,7 @@ def evaluate(
         trials=trials,
         caps={label: task.loss_cap for label, task in made.items()},
         rows=tuple(rows),
-        grids=grids,
+        grids=measured,
     )
     if out is not None:
         _write(found, Path(out))
@@ -298,36 +286,6 @@ def horizons_of(num_steps: int) -> tuple[int, ...]:
     every = measured_every(num_steps)
     exact = (num_steps // 4, num_steps // 2, num_steps, 2 * num_steps, 4 * num_steps)
     return tuple(sorted({max(every, h // every * every) for h in exact}))
-
-
-GRID_WIDTHS, GRID_DEPTHS, GRID_SEEDS = (16, 64, 256), (1, 2, 4), 2
-
-
-def _grids(trained, reference, swept, thetas, T, split, run) -> Iterator[Grid]:
-    horizons = (horizons_of(T)[0], T, horizons_of(T)[-1])
-    every = measured_every(T)
-    ratios = {
-        name: np.zeros((len(GRID_DEPTHS), len(GRID_WIDTHS), len(horizons))) for name in trained
-    }
-
-    def mean(trial: Trial, horizon: int) -> float:
-        values = mean_losses(counted(trial.at(horizon, every), None), split)
-        return float(values[best(values)].mean())
-
-    for d, depth in enumerate(GRID_DEPTHS):
-        for w, width in enumerate(GRID_WIDTHS):
-            task = make("task", Component("digits_mlp", (f"hidden={[width] * depth}",)))
-            data, size = task.data(), f"{depth} layers of {width}"
-            tuned = run(
-                task, f"{reference} on {size}", data, swept[reference], thetas, horizons[-1:],
-                GRID_SEEDS,
-            )  # fmt: skip
-            for name, (optimizer, theta) in trained.items():
-                alone = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], theta)
-                trial = run(task, f"{name} on {size}", data, optimizer, alone, horizons, GRID_SEEDS)
-                ratios[name][d, w] = [mean(trial, h) / mean(tuned, h) - 1 for h in horizons]
-    for name in trained:
-        yield Grid(name, GRID_WIDTHS, GRID_DEPTHS, horizons, ratios[name])
 
 
 def _trained(optimizers) -> tuple[dict[str, Trained], list[str | Path]]:
@@ -356,6 +314,17 @@ def _check(trained, swept, seeds, rates, split) -> None:
     if not rates or not all(rate > 0 for rate in rates):
         raise UserError(f"rates must be positive numbers, at least one, got {tuple(rates)}.")
     choose("split", split, dict.fromkeys(SPLITS))
+
+
+def _made(tasks, origins) -> dict[str, Task]:
+    if isinstance(tasks, Mapping):
+        if not tasks:
+            raise UserError("name at least one task.")
+        return dict(tasks)
+    if isinstance(tasks, str):
+        tasks = [tasks]
+    components = [_component(task) for task in tasks] or _tasks_of(origins)
+    return {_label(component): make("task", component) for component in components}
 
 
 def _component(task: str | Component) -> Component:

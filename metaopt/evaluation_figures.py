@@ -5,8 +5,9 @@ import matplotlib.ticker
 import numpy as np
 from matplotlib.figure import Figure
 
-from metaopt.evaluation import LONGER, Evaluation, Grid, horizons_of
+from metaopt.evaluation import LONGER, Evaluation, horizons_of
 from metaopt.figures import BASELINE, COLORS, INK, LEARNED, PALE, STYLE, STYLES, log_losses, to_svg
+from metaopt.grids import Grid
 from metaopt.measures import mean_losses
 from metaopt.statistics import (
     bootstrap,

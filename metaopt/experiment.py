@@ -10,14 +10,16 @@ import optax
 from jax.sharding import Mesh
 
 from metaopt import inner
+from metaopt.artefact import read_artefact
 from metaopt.config import Component, Config, EstimatorConfig, OuterConfig, parse_args
 from metaopt.errors import UserError
 from metaopt.estimators import ESTIMATORS
 from metaopt.horizons import Horizon, growing, log_uniform
 from metaopt.mixture import mixture
 from metaopt.registry import Kind, catalogue, choose
-from metaopt.theta import theta_paths
-from metaopt.types import GradientEstimator, LearnedOptimizer, Task, UnrolledProblem
+from metaopt.shipped import find
+from metaopt.theta import theta_paths, unflatten_theta
+from metaopt.types import GradientEstimator, Key, LearnedOptimizer, Task, Theta, UnrolledProblem
 
 OUTER_OPTIMIZERS = {
     "adam": optax.adam,
@@ -75,6 +77,8 @@ def build(config: Config, mesh: Mesh | None = None) -> Experiment:
     estimator = _estimator(config, problem, mesh)
     if config.mixture or config.normalise_mixture:
         problem, estimator = _mixture(config, problem, estimator, mesh)
+    if config.start_from is not None:
+        problem = problem._replace(init_theta=_starting_from(config.start_from, problem))
     tx = _outer(config.outer)
     if config.outer.frozen:
         tx = _frozen(tx, config.outer.frozen, problem)
@@ -133,6 +137,16 @@ def _mixture(
         raise UserError("the tasks of a mixture cannot be streamed: leave out stream_rows.")
     data = lambda: tuple(problem.data() for problem in problems)
     return first._replace(data=data), mixture(parts, normalise=config.normalise_mixture)
+
+
+def _starting_from(what: str, problem: UnrolledProblem) -> Callable[[Key], Theta]:
+    directory = find(what)
+    fresh = jax.eval_shape(problem.init_theta, jax.random.key(0))
+    try:
+        theta = unflatten_theta(read_artefact(directory).flat, fresh)
+    except UserError as error:
+        raise UserError(f"start_from: {directory}: {error}") from error
+    return lambda key: theta
 
 
 def _horizon(config: EstimatorConfig) -> int | Horizon:

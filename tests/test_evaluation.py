@@ -12,10 +12,11 @@ import pytest
 
 import metaopt
 from learned_optimizers import LEARNED_OPTIMIZERS
-from metaopt import UserError, statistics
+from metaopt import UserError, grids, statistics
 from metaopt.baselines import BASELINES, RATES, baseline
 from metaopt.measures import counted, diverged, steps_to_reach
 from metaopt.trials import Trial, measured_every, run_trial
+from tasks import TASKS
 
 SGD = LEARNED_OPTIMIZERS["sgd"]()
 THETA = {"log_lr": jnp.float32(0.5)}
@@ -87,6 +88,24 @@ def quadratic(tmp_path_factory):
         on_progress=lambda *progress: said.append(progress),
     )
     return found, out, said
+
+
+def test_against_itself_a_grid_is_zero_and_a_task_of_ones_own_is_the_named_one(monkeypatch):
+    monkeypatch.setattr(grids, "WIDTHS", (2, 3))
+    monkeypatch.setattr(grids, "DEPTHS", (1,))
+    chosen = {"baselines": ["sgd"], "num_steps": 4, "seeds": 2, "rates": (0.5,)}
+    mine = {"mine": (SGD, {"log_lr": jnp.log(jnp.float32(0.5))})}
+    found = metaopt.evaluate(
+        mine, tasks={"my task": TASKS["quadratic"](dim=3)}, grid=True, **chosen
+    )
+    (grid,) = found.grids
+    assert grid.ratios.shape == (1, 2, 3) and grid.horizons == (1, 4, 16)
+    np.testing.assert_allclose(grid.ratios, 0, atol=1e-5)
+    named = metaopt.evaluate(mine, tasks=["quadratic:dim=3"], **chosen)
+    own = found.tuned("my task", "mine")
+    np.testing.assert_array_equal(own, named.tuned("quadratic:dim=3", "mine"))
+    with pytest.raises(UserError, match="name at least one task"):
+        metaopt.evaluate(mine, tasks={}, **chosen)
 
 
 def test_sgd_is_as_fast_as_sgd_and_its_curve_is_the_formulas(quadratic):

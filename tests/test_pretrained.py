@@ -162,6 +162,23 @@ def test_the_first_schema_is_still_read(exported):
     metaopt.load(exported, num_steps=10**6).init(jnp.zeros(1000))
 
 
+def test_a_run_starts_from_anothers_theta(folder, main):
+    """Its first checkpoint is before any update: a rate of 0 in the warm-up's first step."""
+    again = ["train", "tiny", "--start-from", "runs/small", "--out", "runs/on", "--quiet"]
+    code, _, errors = main(*again, "--outer-steps", "1", "--devices", "1")
+    assert code == 0, errors
+    theta, before = (pretrained.read(folder / "runs" / run)[1] for run in ("on", "small"))
+    jax.tree.map(np.testing.assert_array_equal, theta, before)
+    assert "--start-from runs/small" in to_command(
+        from_json((folder / "runs" / "on" / "config.json").read_text())
+    )
+    code, _, errors = main("train", "tiny", "--start-from", "mlp-digits", "--out", "runs/no")
+    assert code == 2
+    assert (
+        "start_from: " in errors and "theta does not fit its optimizer: log_lr is missi" in errors
+    )
+
+
 def test_unknown_names_list_what_is_there(folder, monkeypatch):
     monkeypatch.chdir(folder)
     with pytest.raises(metaopt.UserError) as error:
