@@ -36,12 +36,12 @@ class GatedAdamState(NamedTuple):
     """What the optimizer carries.
 
     Attributes:
-      count: int32 scalar, updates done.
+      step: int32 scalar, updates done.
       momenta: like the parameters, for each decay.
       nu: like the parameters, the second moment.
     """
 
-    count: jax.Array
+    step: jax.Array
     momenta: tuple[optax.Updates, ...]
     nu: optax.Updates
 
@@ -112,7 +112,7 @@ def gated_adam(
 
         def update(grads, state, params, value):
             del value
-            t = state.count.astype(jnp.float32)
+            t = state.step.astype(jnp.float32)
             now = hyperparameters(theta["adam"], t, horizon)
             average = lambda old, new, decay: jax.tree.map(lambda m, g: ema(m, g, decay), old, new)
             momenta = [average(m, grads, betas[i]) for i, m in enumerate(state.momenta)]
@@ -134,7 +134,7 @@ def gated_adam(
             )
             step = lambda u, mix, p: now.step(u[..., NOMINAL] + mix, p)
             updates = jax.tree.map(step, u, mixed, params)
-            return updates, GatedAdamState(state.count + 1, tuple(momenta), nu)
+            return updates, GatedAdamState(state.step + 1, tuple(momenta), nu)
 
         return transformation("gated_adam", init, update)
 

@@ -2,6 +2,7 @@
 
 import html
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from metaopt.page import PAGE, html_table
 
 def table(found: Evaluation) -> Table:
     """Every optimizer on every task; as narrow as a terminal."""
-    heads, sections = _rows(found)
+    heads, sections = _rows(found, _cells)
     shown = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     shown.add_column("", no_wrap=True)
     for head in heads[1:]:
@@ -80,7 +81,7 @@ def body(found: Evaluation) -> str:
         parts.append("<h2>Width, depth and horizon</h2>")
         parts += [draw(pictures.grid(one, found.reference)) for one in found.grids]
     parts.append("<h2>Every task</h2>")
-    columns, sections = _rows(found)
+    columns, sections = _rows(found, _page_cells)
     for title, rows in sections:
         parts.append(html_table((title, *columns[1:]), rows, last_in_bold=False))
     parts.append(f"<p class='note'>{html.escape(RULES.format(**_names(found)))}</p>")
@@ -91,15 +92,16 @@ RULES = (
     "All optimizers train from the same fresh initialisations on the same batches; the {split} "
     "split and these initialisations occur nowhere in meta-training. The losses are means over "
     "seeds ± 95% (Student's t); a baseline's learning rate is the best by each number itself, in "
-    "its favour. A loss that is not finite, or above the cap of its task (above the initial loss "
-    "where it has none), counts as that, and no run is left out; a run has diverged where a loss "
-    "is not finite or the training loss ends above its start. Score: the fraction by which the "
-    "mean loss of a run is below its initial loss, over that of tuned {reference}. Speed-up: the "
-    "steps after which {reference}, run for {longer} steps at the rate that gets there first, has "
-    "had the loss with which a run ends, over its {steps} steps; ≥ where it never got there in "
-    "some runs. All tasks: interquartile means of all runs, with 95% intervals of the bootstrap "
-    "stratified by task. Time is of one run alone on the device of the evaluation, memory the "
-    "optimizer's state."
+    "its favour; rate per seed: the mean loss where each seed (of a family: each member) has a "
+    "rate of its own, which nobody knows beforehand. A loss that is not finite, or above the cap "
+    "of its task (above the initial loss where it has none), counts as that, and no run is left "
+    "out; a run has diverged where a loss is not finite or the training loss ends above its "
+    "start. Score: the fraction by which the mean loss of a run is below its initial loss, over "
+    "that of tuned {reference}. Speed-up: the steps after which {reference}, run for {longer} "
+    "steps at the rate that gets there first, has had the loss with which a run ends, over its "
+    "{steps} steps; ≥ where it never got there in some runs. All tasks: interquartile means of "
+    "all runs, with 95% intervals of the bootstrap stratified by task. Time is of one run alone "
+    "on the device of the evaluation, memory the optimizer's state."
 )
 
 
@@ -134,26 +136,41 @@ def _plain(value: Any) -> Any:
     return value if not isinstance(value, float) or np.isfinite(value) else None
 
 
-def _rows(found: Evaluation) -> tuple[tuple[str, ...], list[tuple[str, list[tuple[str, ...]]]]]:
-    heads = (
-        "", f"mean {found.split}", "final", "train", "speed-up", "div.", "µs/step", "state",
-    )  # fmt: skip
-    of = lambda task: [_cells(found, row) for row in found.rows if row.task == task]
-    return heads, [(task, of(task)) for task in found.tasks]
+Cells = dict[str, str]
 
 
-def _cells(found: Evaluation, row: Row) -> tuple[str, ...]:
+def _rows(
+    found: Evaluation, cells: Callable[[Evaluation, Row], Cells]
+) -> tuple[list[str], list[tuple[str, list[list[str]]]]]:
+    """Heads, and the rows of every task."""
+    made = {
+        task: [cells(found, row) for row in found.rows if row.task == task] for task in found.tasks
+    }
+    heads = list(next(iter(made.values()))[0])
+    return heads, [(task, [list(row.values()) for row in rows]) for task, rows in made.items()]
+
+
+def _cells(found: Evaluation, row: Row) -> Cells:
     bound = "≥ " if row.bounded.any() else ""
-    return (
-        row.optimizer if row.rate is None else f"{row.optimizer} at {row.rate:g}",
-        _short(row.mean[found.split]),
-        _short(row.final[found.split]),
-        f"{row.final['train'].mean:.3g}",
-        "–" if row.optimizer == found.reference else f"{bound}{row.speedups.mean():.2f}",
-        f"{row.diverged}/{len(row.scores)}",
-        _number(1e6 * row.seconds_per_step),
-        _bytes(row.state_bytes),
-    )
+    return {
+        "": row.optimizer if row.rate is None else f"{row.optimizer} at {row.rate:g}",
+        f"mean {found.split}": _short(row.mean[found.split]),
+        "final": _short(row.final[found.split]),
+        "train": f"{row.final['train'].mean:.3g}",
+        "speed-up": "–"
+        if row.optimizer == found.reference
+        else f"{bound}{row.speedups.mean():.2f}",
+        "div.": f"{row.diverged}/{len(row.scores)}",
+        "µs/step": _number(1e6 * row.seconds_per_step),
+        "state": _bytes(row.state_bytes),
+    }
+
+
+def _page_cells(found: Evaluation, row: Row) -> Cells:
+    """There is room for one more."""
+    first, mean, *others = _cells(found, row).items()
+    per_seed = "–" if row.per_seed is None else f"{row.per_seed:.3g}"
+    return dict([first, mean, ("rate per seed", per_seed), *others])
 
 
 def _aggregate_heads(found: Evaluation) -> tuple[str, ...]:

@@ -9,11 +9,10 @@ def html_table(
 ) -> str:
     """A table; the last row may be its sum."""
     cells = lambda row, tag: "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
+    head = f"<thead><tr>{cells(headings, 'th')}</tr></thead>"
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
     kind = " class='sums'" if last_in_bold else ""
-    return (
-        f"<table{kind}><thead><tr>{cells(headings, 'th')}</tr></thead><tbody>{body}</tbody></table>"
-    )
+    return f"<div class='wide'><table{kind}>{head}<tbody>{body}</tbody></table></div>"
 
 
 PAGE = """<!doctype html>
@@ -36,7 +35,8 @@ figure {{ margin: 1.25rem 0; }}
 svg {{ width: 100%; height: auto; }}
 table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
 th, td {{ padding: .45rem .5rem; border-bottom: 1px solid #e5e4e0; text-align: right; }}
-th:first-child, td:first-child {{ text-align: left; }}
+th:first-child, td:first-child {{ text-align: left; white-space: nowrap; }}
+.wide {{ overflow-x: auto; font-size: .9rem; }}
 table.sums tbody tr:last-child {{ font-weight: 600; }}
 pre {{ background: #f7f6f3; padding: .8rem 1rem; overflow-x: auto; border-radius: 6px;
   font-size: .85rem; }}
