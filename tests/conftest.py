@@ -10,22 +10,26 @@ from pathlib import Path
 os.environ.setdefault("NPROC", "16")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
-CACHE = tempfile.TemporaryDirectory(prefix="metaopt-tests-")
-os.environ["TFDS_DATA_DIR"] = f"{CACHE.name}/data"
+# One for all workers and the processes that they start; whoever is here first removes it.
+if "METAOPT_TESTS" not in os.environ:
+    FOLDER = tempfile.TemporaryDirectory(prefix="metaopt-tests-")
+    os.environ["METAOPT_TESTS"] = FOLDER.name
+CACHE = os.environ["METAOPT_TESTS"]
+os.environ["TFDS_DATA_DIR"] = f"{CACHE}/data-{os.environ.get('PYTEST_XDIST_WORKER', '')}"
 
 import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-jax.config.update("jax_compilation_cache_dir", CACHE.name)
+jax.config.update("jax_compilation_cache_dir", CACHE)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 @pytest.fixture(scope="session")
 def cli():
     """Runs the command line in a process of its own: ``cli("train", "tiny", cwd=...)``."""
-    env = os.environ | {"JAX_COMPILATION_CACHE_DIR": CACHE.name, "COLUMNS": "100"}
+    env = os.environ | {"JAX_COMPILATION_CACHE_DIR": CACHE, "COLUMNS": "100"}
 
     def run(*args, start=False, **options):
         command = [sys.executable, "-m", "metaopt.cli", *map(str, args)]

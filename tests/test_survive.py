@@ -7,7 +7,7 @@ from pathlib import Path
 
 from conftest import CACHE
 
-CHILD = os.environ | {"JAX_COMPILATION_CACHE_DIR": CACHE.name, "COLUMNS": "200"}
+CHILD = os.environ | {"JAX_COMPILATION_CACHE_DIR": CACHE, "COLUMNS": "200"}
 
 
 def test_killed_twenty_times_a_run_ends_with_the_same_bits():
