@@ -56,8 +56,14 @@ def says_something(estimate: Estimate, grad_norm: jax.Array) -> jax.Array:
 
 
 def is_sound(estimate: Estimate, particles: int) -> jax.Array:
-    """Whether theta is one to come back to: at least half of the particles were finite."""
-    return 2 * jnp.asarray(estimate.metrics.get("nonfinite_pairs", 0)) <= particles
+    """Whether theta is one to come back to: at least half of the particles were finite.
+
+    In a mixture, of every problem's: its metrics are those under ``NAME/``.
+    """
+    counts = {name: n for name, n in estimate.metrics.items() if name.endswith("nonfinite_pairs")}
+    of_parts = [count for name, count in counts.items() if "/" in name]
+    most = jnp.stack([jnp.asarray(n) for n in of_parts or counts.values() or [0]]).max()
+    return 2 * most <= particles
 
 
 def step(

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from metaopt import UnrolledProblem, UserError, outer
+from metaopt import Estimate, UnrolledProblem, UserError, backoff, outer
 from metaopt.backoff import HALVINGS, PATIENCE
 from metaopt.config import Component, Config, EstimatorConfig, EvaluationConfig, OuterConfig
 from metaopt.estimators import nres
@@ -81,3 +81,13 @@ def test_a_hopeless_run_ends_with_a_sentence_and_is_saved(tmp_path, monkeypatch)
         train(config, tmp_path / "run", on_notice=told.append)
     assert len(told) >= HALVINGS and "went back" in told[0]
     assert any((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def test_a_mixture_is_sound_where_half_of_every_part_is_finite():
+    def sound(**counts):
+        metrics = {name.replace("_of_", "/"): jnp.int32(n) for name, n in counts.items()}
+        return bool(backoff.is_sound(Estimate(jnp.zeros(1), jnp.float32(0), metrics), 4))
+
+    assert sound(nonfinite_pairs=2) and not sound(nonfinite_pairs=3) and sound()
+    assert sound(nonfinite_pairs=4, a_of_nonfinite_pairs=2, b_of_nonfinite_pairs=2)
+    assert not sound(nonfinite_pairs=3, a_of_nonfinite_pairs=3, b_of_nonfinite_pairs=0)
