@@ -62,8 +62,8 @@ def is_sound(estimate: Estimate, particles: int) -> jax.Array:
     """
     counts = {name: n for name, n in estimate.metrics.items() if name.endswith("nonfinite_pairs")}
     of_parts = [count for name, count in counts.items() if "/" in name]
-    most = jnp.stack([jnp.asarray(n) for n in of_parts or counts.values() or [0]]).max()
-    return 2 * most <= particles
+    failed = jnp.array([*(of_parts or counts.values()), 0])
+    return 2 * failed.max() <= particles
 
 
 def step(
