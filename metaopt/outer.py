@@ -117,7 +117,7 @@ def make_steps(
       >>> int(state.step), metrics["loss"].shape
       (3, (8,))
     """
-    step = make_step(estimator, tx)
+    step = jax.jit(make_step(estimator, tx), inline=True)  # traced once for shapes and loop
 
     def steps(state: MetaState, data: PyTree, count: jax.Array) -> tuple[MetaState, Metrics]:
         shapes = jax.eval_shape(step, state, data)[1]

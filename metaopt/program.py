@@ -1,5 +1,6 @@
 """The two programs of a run: the one that starts its state and the one that advances it."""
 
+import os
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -58,16 +59,26 @@ def program(experiment: Experiment, mesh: Mesh, *, seed: int, at_most: int) -> P
         shapes,
         shardings,
     )
-    # On a CPU a higher level takes half as long again to compile, and runs no faster (measured).
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
-    options = {"xla_backend_optimization_level": 1} if on_cpu else None
-    compiled = partial(jax.jit, compiler_options=options)
+    compiled = lambda function, level, **how: jax.jit(
+        function, compiler_options=_options(mesh, level), **how
+    )
     steps = outer.make_steps(experiment.estimator, experiment.tx, at_most=at_most)
     return Program(
         data,
         key,
-        compiled(start, out_shardings=shardings),
-        compiled(steps, donate_argnums=0, out_shardings=(shardings, key.sharding)),
+        compiled(start, 0, out_shardings=shardings),
+        compiled(steps, 1, donate_argnums=0, out_shardings=(shardings, key.sharding)),
         like,
-        compiled(partial(elastic.resize, experiment.estimator), out_shardings=shardings),
+        compiled(partial(elastic.resize, experiment.estimator), 0, out_shardings=shardings),
     )
+
+
+def _options(mesh: Mesh, level: int) -> dict[str, Any] | None:
+    """How hard XLA tries on a CPU, unless ``XLA_FLAGS`` says it.
+
+    Level 0 for what runs once. For the outer step 1: higher ones take half as long again to
+    compile, and run no faster (measured).
+    """
+    option = "xla_backend_optimization_level"
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    return {option: level} if on_cpu and option not in os.environ.get("XLA_FLAGS", "") else None
