@@ -4,6 +4,7 @@ import ast
 import inspect
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -68,6 +69,36 @@ def test_scheduled_adam_starts_as_adamw_and_follows_its_knots():
         np.testing.assert_allclose(updates["w"], rate * expected["w"], rtol=1e-4)
         np.testing.assert_allclose(updates["b"], rate * np.exp(0.5) * expected["b"], rtol=1e-4)
         params = optax.apply_updates(params, updates)
+
+
+def test_gated_adam_starts_as_scheduled_adam_and_leaves_what_has_no_gradient():
+    """Also with wild gates: no gradient, no step; gradients in other units, the same step."""
+    gated, scheduled = (LEARNED_OPTIMIZERS[f"{kind}_adam"] for kind in ("gated", "scheduled"))
+    theta = gated().init(jax.random.key(0))
+    plain = scheduled(knots=5).init(jax.random.key(0))
+    params = {"w": jnp.array([[1.0, -2.0], [0.3, 0.5]]), "b": jnp.array([3.0, -1.0])}
+    ours, theirs = gated().optimizer(theta, 50), scheduled(knots=5).optimizer(plain, 50)
+    state, reference = ours.init(params), theirs.init(params)
+    for _ in range(3):
+        grads = jax.tree.map(jnp.sin, params)
+        updates, state = ours.update(grads, state, params)
+        expected, reference = theirs.update(grads, reference, params)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), updates, expected)
+        params = optax.apply_updates(params, updates)
+
+    theta["gates"] = jax.tree.map(lambda leaf: leaf + 3.0, theta["gates"])
+    theta["adam"]["log_weight_decay"] = jnp.float32(-100.0)
+    wild = gated().optimizer(theta, 50)
+    grads = {"w": jnp.array([[0.0, 1.0], [3.0, -1.0]]), "b": jnp.array([0.0, 1.0])}
+    state, larger = wild.init(params), wild.init(params)
+    for _ in range(3):
+        updates, state = wild.update(grads, state, params)
+        scaled = jax.tree.map(lambda leaf: 1000 * leaf, grads)
+        others, larger = wild.update(scaled, larger, params)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4), updates, others)
+    for name, grad in grads.items():
+        assert (np.asarray(updates[name])[grad == 0] == 0).all()
+        assert (np.asarray(updates[name])[grad != 0] != 0).all()
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -20,7 +20,7 @@ import metaopt
 from learned_optimizers import LEARNED_OPTIMIZERS, celo2, scale_by_celo2
 
 READS_LOSS = {"velo", "celo"}
-READS_HORIZON = READS_LOSS | {"scheduled_adam"}
+READS_HORIZON = READS_LOSS | {"gated_adam", "scheduled_adam"}
 VALUE = jnp.float32(1.5)
 
 
