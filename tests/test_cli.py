@@ -151,7 +151,7 @@ FAULTS = [
     (["compare", "tiny", "--seeds", "0"], "at least one recipe and one seed"),
     (
         ["evaluate", "nowhere"],
-        "unknown trained optimizer 'nowhere'; valid: adafac-mlp-digits, mlp-digits",
+        "unknown trained optimizer 'nowhere'; valid: adafac-mlp-digits, gated-adam-small",
     ),
     (["evaluate"], "name at least one trained optimizer"),
     (["trian"], "train"),
