@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from metaopt.types import PyTree
 
@@ -35,16 +36,56 @@ def in_chunks(
       at_once: entries in a chunk, at most; what fits the cache on a CPU, all elsewhere if ``None``.
 
     Example:
-      >>> import jax.numpy as jnp
       >>> in_chunks(lambda x: x.sum(), jnp.ones((6, 2)), bytes_each=CACHE_BYTES // 2).tolist()
       [2.0, 2.0, 2.0, 2.0, 2.0, 2.0]
     """
     count = len(jax.tree.leaves(entries)[0])
-    if at_once is None:
-        at_once = chunk_size(count, bytes_each) if jax.default_backend() == "cpu" else count
+    at_once = _at_once(count, bytes_each, at_once)
     if at_once >= count:
         return jax.vmap(function)(entries)
     return jax.lax.map(function, entries, batch_size=at_once if at_once > 1 else None)
+
+
+def advance_in_chunks(
+    function: Callable[[Any], tuple[PyTree, PyTree]],
+    entries: PyTree,
+    *,
+    bytes_each: int,
+    at_once: int | None = None,
+) -> tuple[PyTree, PyTree]:
+    """`in_chunks` of a function that returns its entry's successor and something beside.
+
+    Successors are written where the entries were, while these are still in the cache.
+
+    Example:
+      >>> double = lambda x: (2 * x, x)
+      >>> advance_in_chunks(double, jnp.arange(3.0), bytes_each=CACHE_BYTES)
+      (Array([0., 2., 4.], dtype=float32), Array([0., 1., 2.], dtype=float32))
+    """
+    count = len(jax.tree.leaves(entries)[0])
+    at_once = _at_once(count, bytes_each, at_once)
+    if at_once >= count:
+        return jax.vmap(function)(entries)
+
+    def chunk(entries, start, size=at_once):
+        take = lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, size)
+        put = lambda leaf, new: jax.lax.dynamic_update_slice_in_dim(leaf, new, start, 0)
+        successors, beside = jax.vmap(function)(jax.tree.map(take, entries))
+        return jax.tree.map(put, entries, successors), beside
+
+    rest = count % at_once
+    entries, beside = jax.lax.scan(chunk, entries, jnp.arange(0, count - rest, at_once))
+    beside = jax.tree.map(lambda leaf: leaf.reshape(count - rest, *leaf.shape[2:]), beside)
+    if rest:
+        entries, last = chunk(entries, count - rest, rest)
+        beside = jax.tree.map(lambda *parts: jnp.concatenate(parts), beside, last)
+    return entries, beside
+
+
+def _at_once(count: int, bytes_each: int, at_once: int | None) -> int:
+    if at_once is not None:
+        return at_once
+    return chunk_size(count, bytes_each) if jax.default_backend() == "cpu" else count
 
 
 def affordable(
@@ -62,7 +103,6 @@ def affordable(
       A number, 1 at least; ``None`` where the device does not say what it has, or all surely fit.
 
     Example:
-      >>> import jax.numpy as jnp
       >>> affordable(lambda x: jnp.outer(x, x) @ x[:, None], (), jnp.ones((8, 300)), free=900_000)
       1
     """

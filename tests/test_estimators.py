@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from metaopt import UnrolledProblem, unroll
-from metaopt.chunks import affordable
+from metaopt.chunks import advance_in_chunks, affordable
 from metaopt.estimators import ESTIMATORS, gpes, nres, pes
 from metaopt.horizons import growing, log_uniform
 from metaopt.sharding import particle_mesh
@@ -377,6 +377,21 @@ def test_particles_in_chunks_say_the_same(chunk):
     plain, chunked = estimate()[0], estimate(particles_per_chunk=chunk)[0]
     jax.tree.map(near, plain.grad, chunked.grad)
     near(plain.loss, chunked.loss)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 6, 7, 9])
+def test_in_chunks_every_entry_is_advanced_once(at_once):
+    """Also those beyond the last whole chunk, keys among them."""
+    entries = {"x": jnp.arange(7.0), "key": jax.random.split(jax.random.key(0), 7)}
+    function = lambda e: ({"x": 2 * e["x"], "key": jax.random.fold_in(e["key"], 1)}, e["x"] + 1)
+    one_by_one = jax.vmap(function)(entries)
+    chunked = advance_in_chunks(function, entries, bytes_each=0, at_once=at_once)
+    same = lambda a, b: np.testing.assert_array_equal(
+        jax.random.key_data(a["key"]), jax.random.key_data(b["key"])
+    )
+    same(one_by_one[0], chunked[0])
+    np.testing.assert_array_equal(chunked[0]["x"], 2 * np.arange(7.0))
+    np.testing.assert_array_equal(chunked[1], 1 + np.arange(7.0))
 
 
 def test_the_chunk_of_an_accelerator_is_measured():

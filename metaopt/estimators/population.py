@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from metaopt.chunks import affordable, bytes_of, in_chunks
+from metaopt.chunks import advance_in_chunks, affordable, bytes_of
 from metaopt.estimators.stagger import Stagger, all_phases, chosen_to_stay, phases_beside
 from metaopt.horizons import Horizon, as_horizon
 from metaopt.sharding import over_particles
@@ -151,7 +151,7 @@ def online(
             episode=episode._replace(elapsed=episode.elapsed + window),
             remaining=particle.remaining - window,
         )
-        return particle, moved
+        return particle, moved._replace(carry=())  # it is in the particle
 
     def init_share(replicated, share):
         theta, data, updates = replicated
@@ -210,7 +210,7 @@ def online(
         at_once = math.ceil(len(index) * window / horizon.longest)
         state = replace_where(ended, renew, state, at_once)
         uncounted = state.uncounted
-        state, moved = in_chunks(
+        state, moved = advance_in_chunks(
             partial(move, theta, data),
             state,
             bytes_each=bytes_of(state) // len(index),
