@@ -125,7 +125,7 @@ def measure(case: Case, *, seconds: float, devices: int | None, profile: str | N
 
     from metaopt.devices import devices_for
     from metaopt.experiment import build
-    from metaopt.program import program
+    from metaopt.program import lower_and_start, program
     from metaopt.sharding import particle_mesh
 
     began = time.perf_counter()
@@ -135,12 +135,10 @@ def measure(case: Case, *, seconds: float, devices: int | None, profile: str | N
     if case.rows is not None:
         experiment = experiment._replace(problem=_with_rows(experiment.problem, case.rows))
     pieces = program(experiment, mesh, seed=0, at_most=256)
-    state = pieces.start(pieces.key, pieces.data)
-    jax.block_until_ready(state)
     built = time.perf_counter()
-    lowered = pieces.steps.lower(state, pieces.data, jnp.int32(1))
+    lowered, started = lower_and_start(pieces, pieces.data, begin=True)
     traced = time.perf_counter()
-    steps = lowered.compile()
+    steps, state = lowered.compile(), started.result()
     compiled = time.perf_counter()
     state, metrics = steps(state, pieces.data, jnp.int32(1))
     jax.block_until_ready(metrics)

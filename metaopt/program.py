@@ -1,10 +1,12 @@
 """The two programs of a run: the one that starts its state and the one that advances it."""
 
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from metaopt import elastic, outer
@@ -71,6 +73,21 @@ def program(experiment: Experiment, mesh: Mesh, *, seed: int, at_most: int) -> P
         like,
         compiled(partial(elastic.resize, experiment.estimator), 0, out_shardings=shardings),
     )
+
+
+def lower_and_start(program: Program, data: PyTree, begin: bool) -> tuple[Any, Future[MetaState]]:
+    """The outer steps' program, lowered, while another thread compiles and runs the start.
+
+    Args:
+      program: of the run.
+      data: the problem's, as the first outer step gets it.
+      begin: whether there is a start to be made; where not, its result never comes.
+    """
+    pool = ThreadPoolExecutor(1)
+    started = pool.submit(program.start, program.key, program.data) if begin else Future()
+    lowered = program.steps.lower(program.like, data, np.int32(1))
+    pool.shutdown(wait=False)
+    return lowered, started
 
 
 def _options(mesh: Mesh, level: int) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -17,7 +18,7 @@ from metaopt.elastic import particles_of
 from metaopt.errors import UserError
 from metaopt.experiment import Experiment, build
 from metaopt.processes import most, on_first
-from metaopt.program import program
+from metaopt.program import lower_and_start, program
 from metaopt.rundir import RunDirectory, disk_faults, metrics_writer
 from metaopt.sharding import particle_mesh, replicate
 from metaopt.stream import Feed
@@ -105,28 +106,30 @@ def _train(config, out, mesh, on_progress, should_stop, on_notice) -> Result:
     experiment = build(config, mesh)
     directory = RunDirectory(out)
     on_first(lambda: directory.open(config))
-    data, key, start, steps, like, resize = program(
-        experiment, mesh, seed=config.seed, at_most=MAX_DISPATCH
-    )
+    pieces = program(experiment, mesh, seed=config.seed, at_most=MAX_DISPATCH)
+    data, like = pieces.data, pieces.like
     with (
         Checkpoints(directory.checkpoints, config.keep_checkpoints) as checkpoints,
         Feed(experiment.problem.stream, data, lambda tree: replicate(tree, mesh)) as feed,
     ):
         restored = checkpoints.restore(like)
+        step = 0 if restored is None else int(restored.state.step)
+        steps, started = pieces.steps, Future[MetaState]()
+        if step < config.outer_steps:
+            lowered, started = lower_and_start(pieces, feed(step), begin=restored is None)
+            steps = lowered.compile()
         if restored is None:
-            restored = Restored(start(key, data), {"unroll_steps": 0, "seconds": 0.0}, damaged=[])
+            restored = Restored(started.result(), {"unroll_steps": 0, "seconds": 0.0}, damaged=[])
         state, totals, damaged = restored
-        resumed_at = step = int(state.step)
+        resumed_at = step
         for fault in damaged:
             on_notice(f"The checkpoint {fault} is damaged; it was set aside.")
         if damaged:
             on_notice(f"Going on from outer step {step}.")
         if (were := particles_of(state)) != (now_are := particles_of(like)):
-            state = resize(state, feed(step))
+            state = pieces.resize(state, feed(step))
             on_notice(f"Going on with {now_are} particles where there were {were}.")
 
-        if step < config.outer_steps:
-            steps = steps.lower(state, feed(step), np.int32(1)).compile()
         test = experiment.problem.test_loss
         test_loss = cast(Any, test and jax.jit(test))
         test_key = replicate(jax.random.key(KEY_OF_TEST), mesh)
