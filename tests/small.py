@@ -1,6 +1,6 @@
 """The catalogue's optimizers at sizes that compile fast, each made once."""
 
-from functools import cache, partial
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,6 @@ SMALL = {
     "lstm": {"hidden": (3, 3)},
     "velo": {"lstm_hidden_size": 4, "param_inits": 2},
 }
-
-jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-"""A third less compile time than the suite's own level."""
 
 
 @cache

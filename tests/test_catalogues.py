@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small import jit
 
 import metaopt
 from learned_optimizers import LEARNED_OPTIMIZERS
@@ -107,10 +106,10 @@ def test_task(name):
     task = TASKS[name]()
     data = jax.device_put(task.data())
     key = jax.random.key(0)
-    config = jit(task.sample)(key)
-    params = jit(task.init)(config, key)
-    batch_of = jit(task.batch, static_argnums=2)
-    loss_and_grad = jit(jax.value_and_grad(task.loss, argnums=1))
+    config = jax.jit(task.sample)(key)
+    params = jax.jit(task.init)(config, key)
+    batch_of = jax.jit(task.batch, static_argnums=2)
+    loss_and_grad = jax.jit(jax.value_and_grad(task.loss, argnums=1))
     for split in ("train", "valid", "test"):
         loss, _ = loss_and_grad(config, params, batch_of(data, config, split, key), key)
         assert loss.shape == () and np.isfinite(loss)

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn import datasets as sklearn_datasets
-from small import jit
 
 from learned_optimizers import LEARNED_OPTIMIZERS
 from metaopt import inner
@@ -36,9 +35,9 @@ def data(task):
 def jitted(task):
     """The task's functions, each compiled once."""
     return task._replace(
-        init=jit(task.init),
-        batch=jit(task.batch, static_argnums=2),
-        loss=jit(jax.value_and_grad(task.loss, argnums=1)),
+        init=jax.jit(task.init),
+        batch=jax.jit(task.batch, static_argnums=2),
+        loss=jax.jit(jax.value_and_grad(task.loss, argnums=1)),
     )
 
 
@@ -106,7 +105,7 @@ def test_a_blind_guess_has_loss_one(jitted, data):
 
 
 def test_members_cover_the_family(task):
-    drawn = jit(jax.vmap(task.sample))(jax.random.split(jax.random.key(0), 1000))
+    drawn = jax.jit(jax.vmap(task.sample))(jax.random.split(jax.random.key(0), 1000))
     for values, choices in (
         (drawn.dataset, range(len(SETS))),
         (drawn.depth, (1, 2, 3)),
@@ -128,7 +127,7 @@ def test_a_batch_holds_rows_of_one_set(task, data):
     place = jnp.arange(len(rows["x"]), dtype=jnp.float32)
     marked = {"valid": rows | {"x": jnp.repeat(place[:, None], 64, axis=1)}}
     draw = lambda chosen, key: task.batch(marked, chosen, "valid", key)
-    draws = jit(jax.vmap(draw, (None, 0)))
+    draws = jax.jit(jax.vmap(draw, (None, 0)))
     for i in range(len(SETS)):
         chosen = member(i, 4, 1, 0)
         start, count = int(rows["start"][i]), int(rows["count"][i])
@@ -176,6 +175,6 @@ def test_the_optimizers_of_a_comparison_get_the_same_members(task, data):
     for name in ("sgd", "adam"):
         problem = inner.training(task, LEARNED_OPTIMIZERS[name]())
         theta = problem.init_theta(jax.random.key(5))
-        states.append(jit(problem.init)(theta, data, 10, jax.random.key(7)))
+        states.append(jax.jit(problem.init)(theta, data, 10, jax.random.key(7)))
     for mine, theirs in zip(*(jax.tree.leaves((s.config, s.params)) for s in states), strict=True):
         assert (mine == theirs).all()

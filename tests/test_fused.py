@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small import jit
 from test_golden import excess, read, select
 
 from learned_optimizers import import_theta, mlp
@@ -59,8 +58,8 @@ def test_equals_the_plain_path_for_every_particle():
         two(state_of(30), state_of(40)),
         two(tensors(50), tensors(60)),
     )
-    ours = jit(jax.vmap(partial(update, FUSED)))(*particles)
-    near(ours, jit(jax.vmap(partial(update, PLAIN)))(*particles))
+    ours = jax.jit(jax.vmap(partial(update, FUSED)))(*particles)
+    near(ours, jax.jit(jax.vmap(partial(update, PLAIN)))(*particles))
 
 
 def test_follows_the_golden_trace(golden):
@@ -70,7 +69,7 @@ def test_follows_the_golden_trace(golden):
     of_two = lambda prefix: dict(sorted(select(trace, prefix).items())[:2])
     params = start = of_two("params0|")
     state = FUSED.optimizer(theta).init(params)
-    step = jit(partial(update, FUSED))
+    step = jax.jit(partial(update, FUSED))
     for i in range(json.loads(trace["meta"].tobytes())["steps"]):
         updates, state = step(theta, of_two(f"grads|{i}|"), state, params)
         params = optax.apply_updates(params, updates)
@@ -89,7 +88,7 @@ def test_derivatives_are_the_plain_paths():
         return sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(params))
 
     stack = {"stack": normal(1, SHAPES["stack"])}
-    gradient = lambda optimizer: jit(jax.grad(partial(loss, optimizer), argnums=(0, 1)))
+    gradient = lambda optimizer: jax.jit(jax.grad(partial(loss, optimizer), argnums=(0, 1)))
     near(gradient(FUSED)(THETA, stack), gradient(PLAIN)(THETA, stack), rtol=1e-5)
 
 
@@ -135,7 +134,7 @@ OTHER = [
 
 def test_a_rule_of_rows_and_columns():
     expected = by_rows_and_columns(*OTHER, fused=None)
-    near(jit(partial(by_rows_and_columns, fused=True))(*OTHER), expected)
+    near(jax.jit(partial(by_rows_and_columns, fused=True))(*OTHER), expected)
 
 
 @pytest.mark.parametrize("particles", [False, True])

@@ -1,5 +1,7 @@
 """The paper's first experiment, against numbers measured on the authors' own code."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,9 @@ from metaopt.estimators import full_es, gpes
 from tasks import lorenz
 
 PROBLEM = lorenz()
+
+FAST = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": True}
+"""For a program that runs for seconds, unlike others of the suite."""
 
 # tr Cov of one particle at (log a, log r), W = 100, sigma = 0.04, by K; None stands for FullES.
 MEASURED = {
@@ -56,7 +61,7 @@ def test_variance_of_one_particle(theta):
                 first_episode="burn_in",
             )
 
-        @jax.jit
+        @partial(jax.jit, compiler_options=FAST)
         def variance(key, estimator=estimator):
             state = estimator.init(jnp.array(theta), (), jax.random.fold_in(key, 0))
             estimate, _ = estimator.estimate(jnp.array(theta), state, (), key)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small import jit, made, specs
+from small import made, specs
 
 from learned_optimizers import LEARNED_OPTIMIZERS
 from metaopt import Task, estimators, inner, outer, unroll
@@ -34,7 +34,7 @@ def test_derivatives_agree_with_differences(name):
     if name == "celo":  # whose steps are tiny there
         theta["scheduler"]["network"]["step_size"]["bias"] += 8
 
-    @jit
+    @jax.jit
     @jax.value_and_grad
     def mean_loss(theta):
         state = problem.init(theta, (), 3, jax.random.key(1))
@@ -79,8 +79,8 @@ def test_an_outer_step_moves_theta(name, factory):
         inner.training(tiny_task(), optimizer), particles=2, horizon=4, window=2, sigma=0.01
     )
     tx = optax.sgd(1.0)
-    state = jit(lambda key: outer.init(estimator, tx, theta, (), key))(jax.random.key(1))
-    state, metrics = jit(outer.make_step(estimator, tx))(state, ())
+    state = jax.jit(lambda key: outer.init(estimator, tx, theta, (), key))(jax.random.key(1))
+    state, metrics = jax.jit(outer.make_step(estimator, tx))(state, ())
     assert int(metrics["skipped"]) == 0 and np.isfinite(metrics["loss"])
     assert specs(state.theta) == specs(theta)
     assert not all(map(np.array_equal, *map(jax.tree.leaves, (state.theta, theta))))

@@ -14,7 +14,7 @@ import pytest
 from flax import nnx
 from flax.training.train_state import TrainState
 from jax.sharding import NamedSharding, PartitionSpec
-from small import jit, made, specs
+from small import made, specs
 
 import metaopt
 from learned_optimizers import LEARNED_OPTIMIZERS, celo2, scale_by_celo2
@@ -65,7 +65,7 @@ def test_every_tensor_everywhere(name):
     theta = made(name)[1]
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(theta))
 
-    @jit
+    @jax.jit
     def run(grads, params):
         tx = transformation(name)
         state = tx.init(params)
@@ -90,7 +90,7 @@ def test_scanned_mapped_and_sharded(name):
     def update(theta, state, params):
         return transformation(name, theta).update(params, state, params, value=VALUE)
 
-    @jit
+    @jax.jit
     @jax.vmap
     def together(theta):
         def step(carry, _):
@@ -107,7 +107,7 @@ def test_scanned_mapped_and_sharded(name):
     rows = NamedSharding(mesh, PartitionSpec("x"))
     one = jax.device_put(FEW, rows)
     own_state = transformation(name, alone).init(one)
-    step = jit(update)
+    step = jax.jit(update)
     for _ in range(3):
         updates, own_state = step(alone, own_state, one)
         one = optax.apply_updates(one, updates)
@@ -132,7 +132,7 @@ def test_inside_optax(name):
     grads = {"kernel": 0.1 * FEW["kernel"], "bias": jnp.ones(4)}
     kernel = {"kernel": FEW["kernel"]}
 
-    @jit
+    @jax.jit
     def update(grads, state):
         with jax.numpy_dtype_promotion("standard"):  # optax mixes counters and floats
             updates, state = tx.update(grads, state, FEW, value=VALUE)
@@ -236,7 +236,7 @@ def test_celo2_is_optax_pieces_around_its_scaling():
         {"kernel": kernel, "bias": bias}, {"kernel": "kernel", "bias": "bias"}
     )
 
-    @jit
+    @jax.jit
     def two_steps(params):
         results = []
         for tx_ in (tx, parts):
@@ -261,7 +261,7 @@ def test_celo_without_its_scheduler_is_the_rule():
     }
     phase_one = LEARNED_OPTIMIZERS["celo"](lstm_hidden_size=4, scheduler=False)
 
-    @jit
+    @jax.jit
     def both(params):
         with_it, without = optimizer.optimizer(theta, 10), phase_one.optimizer(theta)
         first, _ = with_it.update(params, with_it.init(params), params, value=VALUE)
