@@ -1,11 +1,17 @@
 """What clusters do to a run: it is killed, its disk fills up; nothing is lost."""
 
 import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 from conftest import CACHE
+
+from metaopt.processes import ADDRESS, COUNT, INDEX, LOST
+
+MAIN = "metaopt.cli"
 
 CHILD = os.environ | {"JAX_COMPILATION_CACHE_DIR": CACHE, "COLUMNS": "200"}
 
@@ -42,6 +48,29 @@ def test_a_disk_that_fills_up_ends_a_run_with_a_sentence(cli, tmp_path):
     saved = max(int(name) for name in names if name.isdecimal())
     assert f"goes on from outer step {saved}.\n" in process.stderr
     assert "metaopt: run cannot be written (File too large): mend that" in process.stderr
+    process = cli(*command, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") == 50
+
+
+def test_a_disk_that_fills_up_for_one_of_two_processes_ends_both(cli, tmp_path):
+    """Process 0 writes the metrics: it says what is wrong, and the other does not wait for ever."""
+    command = ["train", "tiny", "--out", "run", "--evaluation.seeds", "0", "--quiet"]
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    pair = []
+    for index, start in enumerate(([sys.executable, "-c", FULL], [sys.executable, "-m", MAIN])):
+        told = {ADDRESS: address, COUNT: "2", INDEX: str(index)}
+        env = CHILD | told | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        pair.append(subprocess.Popen([*start, *command], env=env, cwd=tmp_path, **pipes))
+    said = [process.communicate(timeout=180)[1] for process in pair]
+    assert pair[0].returncode == 2, said[0]
+    assert "metaopt: process 0 of 2: run cannot be written (File too large)" in said[0]
+    # Whoever notices first: ours, with a sentence, or JAX, which aborts.
+    lost = pair[1].returncode == LOST and "process 1 of 2 lost the others (" in said[1]
+    assert lost or pair[1].returncode == -signal.SIGABRT, said[1]
     process = cli(*command, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") == 50
