@@ -242,6 +242,7 @@ def _meta_train(command: Train) -> int:
     import jax
     from rich.console import Console
 
+    from metaopt.experiment import build
     from metaopt.interrupt import stop_on_signals
     from metaopt.progress import show_progress
     from metaopt.sharding import particle_mesh
@@ -249,6 +250,7 @@ def _meta_train(command: Train) -> int:
 
     console = Console(quiet=command.quiet or not is_first())
     config, out = command.config, _out(command)
+    build(config)  # every fault is found before anything is said
     devices = command.devices or devices_for(config)
     going_on = (out / "checkpoints").is_dir()
     console.print(
