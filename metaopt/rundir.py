@@ -43,12 +43,17 @@ class RunDirectory:
             present = sorted(p.name for p in self.path.iterdir() if p.suffix != ".tmp")
             if present:
                 self._check(config, present[0])
-            write_atomically(self.config, to_json(config))
+            else:
+                self.write(config)
         except OSError as error:
             raise UserError(
                 f"{self.path} cannot be used as a run directory ({error.strerror}): choose another "
                 "--out."
             ) from error
+
+    def write(self, config: Config) -> None:
+        """Writes the configuration, also in place of one that may be gone on with."""
+        write_atomically(self.config, to_json(config))
 
     def _check(self, config: Config, something: str) -> None:
         if not self.config.is_file():

@@ -127,8 +127,14 @@ def _train(config, out, mesh, on_progress, should_stop, on_notice) -> Result:
         if damaged:
             on_notice(f"Going on from outer step {step}.")
         if (were := particles_of(state)) != (now_are := particles_of(like)):
+            if step >= config.outer_steps:
+                raise UserError(
+                    f"{out} is finished, with {were} particles: raise outer_steps to go on with "
+                    f"{now_are}, or leave estimator.particles as it was."
+                )
             state = pieces.resize(state, feed(step))
             on_notice(f"Going on with {now_are} particles where there were {were}.")
+        on_first(lambda: directory.write(config))
 
         test = experiment.problem.test_loss
         test_loss = cast(Any, test and jax.jit(test))

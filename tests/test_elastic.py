@@ -12,6 +12,7 @@ from test_estimators import make as make_any
 from test_train import TINY, after, bits, metrics
 
 from metaopt import GradientEstimator, elastic, outer
+from metaopt.errors import UserError
 from metaopt.estimators import ESTIMATORS, nres
 from metaopt.sharding import particle_mesh
 from metaopt.train import train
@@ -137,6 +138,15 @@ def test_every_estimator_of_the_catalogue_can():
     silent = GradientEstimator(lambda *_: None, lambda *_: None)
     with pytest.raises(ValueError, match="the number of particles cannot be changed"):
         elastic.resize(silent, run(4, 3), ())
+
+
+def test_a_finished_run_keeps_its_number_of_particles(tmp_path):
+    train(TINY, tmp_path / "run")
+    before = (tmp_path / "run" / "config.json").read_text()
+    other = dataclasses.replace(TINY.estimator, particles=8)
+    with pytest.raises(UserError, match="is finished, with 4 particles: raise outer_steps"):
+        train(dataclasses.replace(TINY, estimator=other), tmp_path / "run")
+    assert (tmp_path / "run" / "config.json").read_text() == before
 
 
 @pytest.mark.parametrize("particles", [8, 3])
