@@ -6,10 +6,10 @@ bias-corrected, u_i = m_i / (sqrt(v) + eps), and rate and b as in `scheduled_ada
     p <- p - rate |p|_rms^b (u_2 + sum_i c_i u_i) - rate wd p
 
 The network reads how large the u_i are, whether they agree, how v compares with that of the tensor,
-and t/T, and writes the c_i. Its last layer starts at 0, so that the rule starts as Adam. An element
-whose gradients were 0 stays where it is, whatever the network says, and a loss in other units
-changes nothing: the inductive biases of STAR (Harrison et al. 2022, arXiv 2209.11208), a nominal
-term and everything preconditioned, here by gates in place of a second term.
+and t/T, and writes the c_i. Its last layer starts at 0, so that the rule starts as Adam. Whatever
+it says, an element whose gradients were 0 moves by weight decay alone, and a loss in other units
+changes nothing but for eps: the inductive biases of STAR (Harrison et al. 2022, arXiv 2209.11208),
+a nominal term and everything preconditioned, here by gates in place of a second term.
 """
 
 from itertools import pairwise

@@ -242,15 +242,15 @@ def _meta_train(command: Train) -> int:
     import jax
     from rich.console import Console
 
-    from metaopt.experiment import build
     from metaopt.interrupt import stop_on_signals
     from metaopt.progress import show_progress
+    from metaopt.rundir import RunDirectory
     from metaopt.sharding import particle_mesh
-    from metaopt.train import train
+    from metaopt.train import experiment_of, train
 
     console = Console(quiet=command.quiet or not is_first())
     config, out = command.config, _out(command)
-    build(config)  # every fault is found before anything is said
+    experiment_of(config, RunDirectory(out))  # finds every fault before anything is said
     devices = command.devices or devices_for(config)
     going_on = (out / "checkpoints").is_dir()
     console.print(

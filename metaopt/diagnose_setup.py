@@ -75,8 +75,8 @@ def find(target: str) -> Subject:
 
 
 def _first_task(config: Config) -> Config:
-    """A mixture's first task alone."""
-    return dataclasses.replace(config, mixture=(), normalise_mixture=False)
+    """A mixture's first task alone; what the run started from may be gone."""
+    return dataclasses.replace(config, mixture=(), normalise_mixture=False, start_from=None)
 
 
 def _saved_theta(directory: RunDirectory, config: Config, problem: UnrolledProblem) -> Theta:

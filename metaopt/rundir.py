@@ -51,6 +51,10 @@ class RunDirectory:
                 "--out."
             ) from error
 
+    def has_checkpoint(self) -> bool:
+        """Whether the run has one, good or damaged, to go on from."""
+        return any(path.name.isdecimal() for path in self.checkpoints.glob("*"))
+
     def write(self, config: Config) -> None:
         """Writes the configuration, also in place of one that may be gone on with."""
         write_atomically(self.config, to_json(config))

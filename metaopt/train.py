@@ -1,5 +1,6 @@
 """The host loop around the pure outer step: dispatch, log, checkpoint, stop, go on."""
 
+import dataclasses
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -100,11 +101,24 @@ def train(
         return _train(config, Path(out), mesh, on_progress, should_stop, on_notice)
 
 
+def experiment_of(config: Config, directory: RunDirectory, mesh: Mesh | None = None) -> Experiment:
+    """A run's pieces, as `metaopt.experiment.build` makes them.
+
+    Once it has a checkpoint a run needs no start any more: where that came from may be gone.
+
+    Raises:
+      UserError: as `build`.
+    """
+    if on_first(directory.has_checkpoint):
+        config = dataclasses.replace(config, start_from=None)
+    return build(config, mesh)
+
+
 def _train(config, out, mesh, on_progress, should_stop, on_notice) -> Result:
     began = time.perf_counter()
     mesh = particle_mesh(jax.process_count()) if mesh is None else mesh
-    experiment = build(config, mesh)
     directory = RunDirectory(out)
+    experiment = experiment_of(config, directory, mesh)
     on_first(lambda: directory.open(config))
     pieces = program(experiment, mesh, seed=config.seed, at_most=MAX_DISPATCH)
     data, like = pieces.data, pieces.like

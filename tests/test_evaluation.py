@@ -95,10 +95,11 @@ def test_against_itself_a_grid_is_zero_and_a_task_of_ones_own_is_the_named_one(m
     monkeypatch.setattr(grids, "DEPTHS", (1,))
     chosen = {"baselines": ["sgd"], "num_steps": 4, "seeds": 2, "rates": (0.5,)}
     mine = {"mine": (SGD, {"log_lr": jnp.log(jnp.float32(0.5))})}
-    found = metaopt.evaluate(
-        mine, tasks={"my task": TASKS["quadratic"](dim=3)}, grid=True, **chosen
-    )
-    (grid,) = found.grids
+    still = {"still": (SGD, {"log_lr": jnp.float32(-100.0)})}
+    own_task = {"my task": TASKS["quadratic"](dim=3)}
+    found = metaopt.evaluate(mine | still, tasks=own_task, grid=True, **chosen)
+    grid, of_still = found.grids
+    assert (of_still.ratios > 0.01).all()
     assert grid.ratios.shape == (1, 1, 3) and grid.horizons == (1, 4, 16)
     np.testing.assert_allclose(grid.ratios, 0, atol=1e-5)
     named = metaopt.evaluate(mine, tasks=["quadratic:dim=3"], **chosen)

@@ -172,6 +172,14 @@ def test_a_run_starts_from_anothers_theta(folder, main):
     assert "--start-from runs/small" in to_command(
         from_json((folder / "runs" / "on" / "config.json").read_text())
     )
+    # Once begun it needs it no more; a run that has not begun does.
+    (folder / "runs" / "small").rename(folder / "moved")
+    try:
+        assert main(*again, "--outer-steps", "2", "--devices", "1")[0] == 0
+        code, _, errors = main(*again[:5], "runs/other", "--devices", "1")
+        assert code == 2 and "runs/small holds no trained optimizer" in errors
+    finally:
+        (folder / "moved").rename(folder / "runs" / "small")
     code, _, errors = main("train", "tiny", "--start-from", "mlp-digits", "--out", "runs/no")
     assert code == 2
     assert (
