@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import orbax.checkpoint as ocp
 
-from metaopt import elastic
+from metaopt import elastic, orbax_memory
 from metaopt.errors import UserError
 from metaopt.processes import most, on_first
 from metaopt.types import MetaState
@@ -46,6 +46,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, keep: int):
+        orbax_memory.keep_flat()
         self._directory = directory.absolute()
         self._manager = ocp.CheckpointManager(
             self._directory,
