@@ -1,8 +1,10 @@
 """Named configurations that work. To add one: a line here."""
 
+import inspect
 from typing import Any
 
 from metaopt.config import Component, Config, EstimatorConfig, EvaluationConfig, OuterConfig
+from metaopt.estimators import ESTIMATORS
 
 DEFAULT = EstimatorConfig()
 WHOLE: dict[str, Any] = {"window": DEFAULT.window, "first_episode": DEFAULT.first_episode}
@@ -84,3 +86,21 @@ RECIPES: dict[str, Config] = {
         checkpoint_every=10,
     ),
 }
+
+
+def summary(config: Config) -> str:
+    """A line on what a configuration trains, and how.
+
+    Example:
+      >>> summary(RECIPES["tiny"])
+      'sgd on quadratic by nres, 4 pairs, windows of 2 of 8 inner steps'
+    """
+    chosen, problem = config.estimator, config.problem.name
+    tasks = ", ".join([config.task.name, *config.mixture])
+    what = f"{config.optimizer.name} on {tasks}" if problem == "training" else problem
+    # What is not known is not in the catalogue: `build` says so, in a better place.
+    takes = inspect.signature(ESTIMATORS.get(chosen.name, ESTIMATORS["nres"])).parameters
+    number = f"{chosen.particles} {'pair' if 'sigma' in takes else 'particle'}"
+    number += "s" * (chosen.particles != 1)
+    window = f"windows of {chosen.window} of " if "window" in takes else ""
+    return f"{what} by {chosen.name}, {number}, {window}{chosen.horizon} inner steps"

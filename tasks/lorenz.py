@@ -29,7 +29,9 @@ class LorenzState(NamedTuple):
 
 
 def lorenz(*, start_noise: float = 0.0, test_starts: int = 10_000) -> UnrolledProblem:
-    """The problem above. Its test loss is the mean over T = 2000 steps from perturbed starts.
+    """Fit log r and log a of a chaotic Lorenz system to the path of a true one.
+
+    The test loss is the mean over T = 2000 steps from perturbed starts.
 
     Args:
       start_noise: standard deviation of the normal noise on each coordinate of an episode's start;

@@ -48,7 +48,7 @@ def test_more_rows_are_the_same_rows_again():
 
 
 def test_an_unknown_case_is_named(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(command_line, "prepare_jax", lambda devices=None: None)
+    monkeypatch.setattr("metaopt.devices.prepare_jax", lambda devices=None: None)
     assert command_line.main(["bench", "digits_w2", "--out", str(tmp_path / "b")]) == 2
     assert "unknown case 'digits_w2': did you mean 'digits_w" in capsys.readouterr().err
     assert command_line.main(["bench", "--seconds", "0"]) == 2

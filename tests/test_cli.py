@@ -66,7 +66,7 @@ def test_the_page_is_self_contained(trained):
 @pytest.fixture
 def here(monkeypatch, capsys):
     """Runs the command line in this process: ``here(folder, "train", ...) -> code, out, err``."""
-    monkeypatch.setattr(command_line, "prepare_jax", lambda devices=None: None)
+    monkeypatch.setattr("metaopt.devices.prepare_jax", lambda devices=None: None)
 
     def run(folder, *args):
         monkeypatch.chdir(folder)
@@ -209,8 +209,11 @@ def test_a_damaged_checkpoint_is_passed_over(here, trained, tmp_path, how):
 def test_list_shows_every_catalogue(here, tmp_path):
     code, out, _ = here(tmp_path, "list")
     assert code == 0
-    for name in ("digits_mlp", "linear_recursion", "mlp", "nres", "tiny"):
+    for name in ("digits_mlp", "linear_recursion", "mlp", "nres", "tiny", "sgdm"):
         assert name in out
+    shown = " ".join(out.split())
+    assert "tiny sgd on quadratic by nres, 4 pairs, windows of 2 of 8 inner steps" in shown
+    assert "lorenz_bptt lorenz by bptt, 1 particle, 2000 inner steps" in shown
 
 
 LONG = [

@@ -169,7 +169,7 @@ def test_arguments_follow_the_signature(monkeypatch):
 @pytest.fixture
 def here(monkeypatch, capsys, tmp_path):
     """Runs the command line in this process, an empty folder: ``here(...) -> code, out, err``."""
-    monkeypatch.setattr(command_line, "prepare_jax", lambda devices=None: None)
+    monkeypatch.setattr("metaopt.devices.prepare_jax", lambda devices=None: None)
     monkeypatch.setenv("COLUMNS", "110")
     monkeypatch.chdir(tmp_path)
 

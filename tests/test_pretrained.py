@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("pretrained")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
-        patch.setattr(command_line, "prepare_jax", lambda devices=None: None)
+        patch.setattr("metaopt.devices.prepare_jax", lambda devices=None: None)
         train = ["train", "tiny", "--out", "runs/small", "--outer-steps", "5", "--seed", "3"]
         assert command_line.main([*train, "--quiet", "--devices", "1"]) == 0
         assert command_line.main(["export", "runs/small", "--name", "small"]) == 0
@@ -49,7 +49,7 @@ def exported(folder, tmp_path):
 @pytest.fixture
 def main(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(command_line, "prepare_jax", lambda devices=None: None)
+    monkeypatch.setattr("metaopt.devices.prepare_jax", lambda devices=None: None)
 
     def run(*argv):
         code = command_line.main([*map(str, argv)])
@@ -286,9 +286,8 @@ def test_the_list_shows_trained_optimizers_and_their_gain(main, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     code, out, _ = main("list")
     rows = {
-        cells[2].strip(): cells[3].strip()
-        for cells in (line.split("│") for line in out.splitlines())
-        if len(cells) > 3
+        name: about.strip()
+        for name, _, about in (line.strip().partition("  ") for line in out.splitlines())
     }
     assert code == 0
     assert rows["mlp-digits"].startswith("mlp on digits_mlp, 200 steps: ")
@@ -299,7 +298,9 @@ def test_the_list_shows_trained_optimizers_and_their_gain(main, monkeypatch):
 def test_wheels_carry_every_file():
     setup = tomllib.loads((ROOT / "pyproject.toml").read_text())
     packages = setup["tool"]["setuptools"]
-    assert "checkpoints" in packages["packages"]
+    code = {path.parent.relative_to(ROOT) for path in ROOT.glob("[!.]*/**/__init__.py")}
+    python = {".".join(folder.parts) for folder in code if folder.parts[0] != "build"}
+    assert set(packages["packages"]) == python | {"checkpoints"}
     carried = {
         path
         for pattern in packages["package-data"]["checkpoints"]

@@ -1,0 +1,51 @@
+"""``metaopt bench``: how fast it is here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from metaopt import devices
+from metaopt.errors import UserError
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Time outer steps here, as fractions of what the device can do."""
+
+    cases: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="CASE")] = ()
+    """Which; all if none is given and nothing else is asked for."""
+    seconds: float = 3.0
+    """How long to time each case's outer steps for."""
+    devices: int | None = None
+    """As for train."""
+    update: bool = False
+    """Time one update of every learned optimizer on a tree of 10.5 million parameters."""
+    scaling: bool = False
+    """Measure time and memory against particles, window, horizon, sizes and devices; draw them."""
+    profile: bool = False
+    """Write a trace of each case, for TensorBoard or Perfetto."""
+    out: Path = Path("runs/bench")
+    """Folder for bench.json, scaling.png and the traces."""
+
+    def __call__(self) -> int:
+        """Does it, and returns the exit code."""
+        devices.prepare_jax(self.devices)
+        from rich.console import Console
+
+        from metaopt.bench_report import report_bench
+
+        if self.seconds <= 0:
+            raise UserError(f"--seconds must be above 0, got {self.seconds}.")
+        report_bench(
+            Console(),
+            names=self.cases,
+            seconds=self.seconds,
+            devices=self.devices,
+            update=self.update,
+            scaling=self.scaling,
+            profile=self.profile,
+            out=self.out,
+        )
+        return 0

@@ -1,0 +1,85 @@
+"""``metaopt compare``: several recipes and seeds, side by side."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from metaopt import devices
+from metaopt.errors import UserError
+from metaopt.processes import is_first, most, together
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Run several recipes and seeds, and draw how their losses went."""
+
+    recipes: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
+    """What to run; `metaopt list` shows the recipes."""
+    seeds: int = 1
+    """Runs of each recipe, with the seeds 0, 1, ..."""
+    outer_steps: int | None = None
+    """Updates of theta; the recipe's own if not given."""
+    out: Path = Path("runs/compare")
+    """Where the runs, the table and the picture go. Runs that are there are gone on with."""
+    devices: int | None = None
+    """As for train."""
+
+    def __call__(self) -> int:
+        """Does it, and returns the exit code."""
+        with together():
+            devices.prepare_jax(self.devices)
+            code, folders = _train_all(self)
+        return code if code or not is_first() else _draw(self, folders)
+
+
+def _train_all(command: Compare) -> tuple[int, dict[str, list[Path]]]:
+    from rich.console import Console
+
+    from metaopt import compare
+    from metaopt.interrupt import stop_on_signals
+    from metaopt.progress import show_progress
+    from metaopt.recipes import RECIPES
+    from metaopt.registry import choose
+    from metaopt.sharding import particle_mesh
+    from metaopt.train import train
+
+    if not command.recipes or command.seeds < 1:
+        raise UserError("compare needs at least one recipe and one seed.")
+    console = Console(quiet=not is_first())
+    recipes = {name: choose("recipe", name, RECIPES) for name in command.recipes}
+    folders: dict[str, list[Path]] = {name: [] for name in recipes}
+    with stop_on_signals() as stop:
+        for place, config in compare.runs(recipes, command.seeds, command.outer_steps):
+            count = command.devices or devices.devices_for(config)
+            console.print(f"{place}:", highlight=False)
+            with show_progress(console) as on_progress:
+                result = train(
+                    config,
+                    command.out / place,
+                    mesh=particle_mesh(count),
+                    on_progress=on_progress,
+                    should_stop=stop,
+                )
+            if not result.finished:
+                console.print(f"Stopped; the same command goes on in {command.out}.")
+                return 128 + most(stop.signal or 0)[0], folders
+            folders[place.partition("/")[0]].append(command.out / place)
+    return 0, folders
+
+
+def _draw(command: Compare, folders: dict[str, list[Path]]) -> int:
+    from rich.console import Console
+
+    from metaopt import compare, figures
+    from metaopt.recipes import RECIPES
+    from metaopt.rundir import write_atomically
+
+    console = Console()
+    courses = [compare.course(name, RECIPES[name], runs) for name, runs in folders.items()]
+    console.print(compare.table(courses))
+    write_atomically(command.out / "compare.json", compare.to_json(courses))
+    write_atomically(command.out / "compare.png", figures.to_png(figures.courses(courses)))
+    console.print(f"Picture: {command.out / 'compare.png'}", highlight=False, soft_wrap=True)
+    return 0

@@ -1,0 +1,62 @@
+"""``metaopt evaluate``: trained optimizers against tuned baselines."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from metaopt import devices
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure trained optimizers against tuned baselines, on several tasks, and write a report."""
+
+    names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+    """Trained optimizers: what metaopt.load takes, such as the directory of a run."""
+    tasks: tuple[str, ...] = ()
+    """Names, also with arguments, as digits_mlp:hidden=[64]; what the optimizers were trained on if
+    not given."""
+    baselines: tuple[str, ...] = ("adam", "adamw", "sgdm", "lion")
+    """What they have to beat, each with its learning rate swept; speed-ups are over the first."""
+    num_steps: int | None = None
+    """T, inner steps of a run; as in the first one's training if not given."""
+    seeds: int = 5
+    """Runs of each optimizer and learning rate on each task."""
+    split: str = "test"
+    """Whose loss decides: train, valid or test."""
+    grid: bool = False
+    """Also measure on digits_mlp of several widths, depths and horizons."""
+    out: Path = Path("runs/evaluate")
+    """Where report, numbers, curves and the cache go, from which the same command goes on."""
+    anew: bool = False
+    """Do not use the cache."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+    def __call__(self) -> int:
+        """Does it, and returns the exit code."""
+        devices.prepare_jax()
+        from rich.console import Console
+
+        from metaopt.evaluation import evaluate
+
+        console = Console(quiet=self.quiet)
+        say = lambda text: console.print(text, highlight=False, soft_wrap=True)
+        found = evaluate(
+            self.names,
+            tasks=self.tasks,
+            baselines=[name for word in self.baselines for name in word.split(",")],
+            num_steps=self.num_steps,
+            seeds=self.seeds,
+            split=self.split,
+            grid=self.grid,
+            out=self.out,
+            anew=self.anew,
+            on_progress=lambda what, done, total: say(f"{done + 1}/{total} {what}"),
+        )
+        console.print(found.table())
+        console.print(found.summary())
+        say(f"Report: {self.out / 'report.html'}")
+        return 0

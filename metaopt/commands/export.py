@@ -1,0 +1,29 @@
+"""``metaopt export``: a run becomes a pretrained optimizer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Export:
+    """Make a pretrained optimizer of a run: files that describe and check themselves."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """The directory of a finished run."""
+    name: str
+    """What the optimizer is to be called."""
+    out: Path | None = None
+    """The directory to write; NAME if not given."""
+
+    def __call__(self) -> int:
+        """Does it, and returns the exit code."""
+        from metaopt.export import export_run
+
+        out = self.out or Path(self.name)
+        export_run(self.run, self.name, out)
+        print(f"{out} holds {self.name}, its card is {out / 'CARD.md'}; to use it:")
+        print(f"  tx = metaopt.load({str(out)!r}, num_steps=...)")
+        return 0

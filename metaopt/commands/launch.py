@@ -1,0 +1,22 @@
+"""``metaopt launch``: a run by several processes of this machine."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from metaopt.launch import launch
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Run a command in several processes of this machine: metaopt launch -n 2 -- train ..."""
+
+    command: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="COMMAND")]
+    """train or compare, behind --, and what it takes."""
+    processes: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 2
+    """How many share the particles."""
+
+    def __call__(self) -> int:
+        """Does it, and returns the exit code."""
+        return launch(self.command, self.processes)

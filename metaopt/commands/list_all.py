@@ -1,0 +1,40 @@
+"""``metaopt list``: what there is to choose from."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class List:
+    """Show the recipes, tasks, problems, optimizers and estimators; what trained ones gain."""
+
+    def __call__(self) -> int:
+        """Does it, and returns the exit code."""
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        from metaopt import recipes, shipped
+        from metaopt.baselines import BASELINES
+        from metaopt.estimators import ESTIMATORS
+        from metaopt.registry import catalogue
+
+        first_line = lambda factory: (factory.__doc__ or "").partition("\n")[0]
+        lines = lambda entries: {name: first_line(entries[name]) for name in sorted(entries)}
+        trained = shipped.shipped() | shipped.local()
+        kinds: dict[str, dict[str, str]] = {
+            "recipes": {name: recipes.summary(it) for name, it in recipes.RECIPES.items()},
+            "tasks": lines(catalogue("task")),
+            "problems": lines(catalogue("problem")),
+            "learned optimizers": lines(catalogue("learned optimizer")),
+            "estimators": lines(ESTIMATORS),
+            "baselines": {"": ", ".join(sorted(BASELINES))},
+            "trained optimizers": {name: shipped.summary(path) for name, path in trained.items()},
+        }
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for kind, entries in kinds.items():
+            table.add_row(Text(kind, "bold"))
+            for name, about in entries.items():
+                table.add_row(f"  {name}", about)
+            table.add_row()
+        Console(highlight=False, markup=False).print(table)
+        return 0

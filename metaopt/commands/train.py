@@ -1,0 +1,91 @@
+"""``metaopt train``: meta-train, stop, go on, and compare with tuned Adam."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from metaopt import devices
+from metaopt.config import Config
+from metaopt.processes import is_first, most, together
+
+
+@dataclass(frozen=True)
+class Train:
+    """Meta-train an optimizer, or go on with a run; then compare it with tuned Adam.
+    --task, --optimizer, --estimator and --problem stand for --task.name and so on."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")] = "digits_mlp"
+    """Where the configuration starts; `metaopt list` shows the recipes."""
+    out: Path | None = None
+    """The run's directory; runs/RECIPE if not given. An existing run is gone on with."""
+    devices: int | None = None
+    """Devices, of all processes, that share the particles; all that divide them if not given (on a
+    CPU, its cores)."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+    def __call__(self) -> int:
+        """Does it, and returns the exit code."""
+        with together():
+            devices.prepare_jax(self.devices)
+            code = _meta_train(self)
+        return code if code or not is_first() else _report(self)
+
+
+def _meta_train(command: Train) -> int:
+    import jax
+    from rich.console import Console
+
+    from metaopt.interrupt import stop_on_signals
+    from metaopt.progress import show_progress
+    from metaopt.recipes import summary
+    from metaopt.rundir import RunDirectory
+    from metaopt.sharding import particle_mesh
+    from metaopt.train import experiment_of, train
+
+    console = Console(quiet=command.quiet or not is_first())
+    config, out = command.config, _out(command)
+    experiment_of(config, RunDirectory(out))  # finds every fault before anything is said
+    count = command.devices or devices.devices_for(config)
+    going_on = (out / "checkpoints").is_dir()
+    console.print(
+        f"{'Going on with' if going_on else 'Starting'} {out}: {summary(config)}, on {count} "
+        f"{jax.devices()[0].platform} device{'s' * (count > 1)}; compiling takes a moment.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    with stop_on_signals() as stop:
+        with show_progress(console) as on_progress:
+            result = train(
+                config,
+                out,
+                mesh=particle_mesh(count),
+                on_progress=on_progress,
+                should_stop=stop,
+                on_notice=lambda text: console.print(text, highlight=False, soft_wrap=True),
+            )
+        if not result.finished:
+            console.print(
+                f"Stopped after outer step {int(result.state.step)} of {config.outer_steps}; "
+                f"saved in {out}. The same command goes on from there.",
+                highlight=False,
+                soft_wrap=True,
+            )
+            return 128 + most(stop.signal or 0)[0]
+    return 0
+
+
+def _out(command: Train) -> Path:
+    return command.out or Path("runs") / command.recipe
+
+
+def _report(command: Train) -> int:
+    from rich.console import Console
+
+    from metaopt.report import report_run
+
+    report_run(_out(command), Console(quiet=command.quiet))
+    return 0
