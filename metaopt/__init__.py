@@ -2,11 +2,11 @@
 
 from metaopt import estimators, inner, outer
 from metaopt.errors import UserError
-from metaopt.evaluation import evaluate
-from metaopt.importer import theta_from_public
+from metaopt.evaluation.evaluate import evaluate
 from metaopt.linen import apply_gradients
-from metaopt.pretrained import OutsideTrainedRange
-from metaopt.pretrained import load_optimizer as load
+from metaopt.pretrained.importer import theta_from_public
+from metaopt.pretrained.load import OutsideTrainedRange
+from metaopt.pretrained.load import load_optimizer as load
 from metaopt.registry import catalogue, choose
 from metaopt.stream import Stream, shuffled_rows
 from metaopt.theta import flatten_theta, unflatten_theta

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from metaopt.config import Config
 from metaopt.estimators import ESTIMATORS
-from metaopt.rundir import RunDirectory
+from metaopt.run.directory import RunDirectory
 
 AXES = {
     "updates": "outer steps",

@@ -10,14 +10,14 @@ import optax
 from jax.sharding import Mesh
 
 from metaopt import inner
-from metaopt.artefact import read_artefact
 from metaopt.config import Component, Config, EstimatorConfig, OuterConfig, parse_args
 from metaopt.errors import UserError
 from metaopt.estimators import ESTIMATORS
 from metaopt.horizons import Horizon, growing, log_uniform
 from metaopt.mixture import mixture
+from metaopt.pretrained.artefact import read_artefact
+from metaopt.pretrained.shipped import find
 from metaopt.registry import Kind, catalogue, choose
-from metaopt.shipped import find
 from metaopt.theta import theta_paths, unflatten_theta
 from metaopt.types import GradientEstimator, Key, LearnedOptimizer, Task, Theta, UnrolledProblem
 

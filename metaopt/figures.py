@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from metaopt.compare import AXES, Course
-from metaopt.comparison import Comparison
-from metaopt.diagnose import Row
+from metaopt.diagnosis.diagnose import Row
+from metaopt.evaluation.comparison import Comparison
 
 LEARNED, BASELINE, INK, PALE = "#0b6e99", "#d9730d", "#37352f", "#e5e4e0"
 COLORS = (LEARNED, "#6b3fa0", "#448361", "#9f6b53")

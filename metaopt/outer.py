@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from metaopt import backoff
-from metaopt.elastic import particles_of
+from metaopt.run.elastic import particles_of
 from metaopt.types import GradientEstimator, Key, MetaState, PyTree, Theta
 
 Metrics = dict[str, jax.Array]

@@ -12,13 +12,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from metaopt import figures, pretrained
-from metaopt.comparison import Comparison, compare, interval
+from metaopt import figures
 from metaopt.config import Config, to_json
+from metaopt.evaluation.comparison import Comparison, compare, interval
+from metaopt.evaluation.trials import KEY_OF_EVALUATION
 from metaopt.experiment import make
 from metaopt.page import PAGE, html_table
-from metaopt.rundir import RunDirectory, write_atomically
-from metaopt.trials import KEY_OF_EVALUATION
+from metaopt.pretrained import load as pretrained
+from metaopt.run.directory import RunDirectory, write_atomically
 
 
 def report_run(path: Path, console: Console) -> Comparison | None:

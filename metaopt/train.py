@@ -12,15 +12,16 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from metaopt import backoff, pretrained
-from metaopt.checkpoint import Checkpoints, Restored
+from metaopt import backoff
 from metaopt.config import Config
-from metaopt.elastic import particles_of
 from metaopt.errors import UserError
 from metaopt.experiment import Experiment, build
+from metaopt.pretrained import load as pretrained
 from metaopt.processes import most, on_first
-from metaopt.program import lower_and_start, program
-from metaopt.rundir import RunDirectory, disk_faults, metrics_writer
+from metaopt.run.checkpoint import Checkpoints, Restored
+from metaopt.run.directory import RunDirectory, disk_faults, metrics_writer
+from metaopt.run.elastic import particles_of
+from metaopt.run.program import lower_and_start, program
 from metaopt.sharding import particle_mesh, replicate
 from metaopt.stream import Feed
 from metaopt.types import MetaState, PyTree

@@ -5,11 +5,12 @@ import dataclasses
 import jax.numpy as jnp
 import pytest
 
-from metaopt import bench, bench_scaling
 from metaopt import cli as command_line
+from metaopt.bench import outer_steps as bench
+from metaopt.bench import scaling as bench_scaling
 from metaopt.experiment import build
-from metaopt.program import program
 from metaopt.recipes import RECIPES
+from metaopt.run.program import program
 from metaopt.sharding import particle_mesh
 
 TINY = RECIPES["tiny"]

@@ -9,10 +9,10 @@ import pytest
 
 from metaopt import cli as command_line
 from metaopt.config import Component, Config, EstimatorConfig, to_json
-from metaopt.diagnose import Candidate, affordable, diagnose, population
-from metaopt.diagnose_setup import candidates
+from metaopt.diagnosis.diagnose import Candidate, affordable, diagnose, population
+from metaopt.diagnosis.moments import sample, squared_distance
+from metaopt.diagnosis.setup import candidates
 from metaopt.estimators import ESTIMATORS
-from metaopt.moments import sample, squared_distance
 from metaopt.recipes import RECIPES
 from metaopt.sharding import particle_mesh
 from tasks import linear_recursion
@@ -104,7 +104,7 @@ def test_without_a_budget_it_takes_what_the_time_allows(monkeypatch):
     (full,) = candidates(CONFIG, PROBLEM, ["full_es"])
     chosen = []
     for seconds in (1e-9, 0.5):
-        monkeypatch.setattr("metaopt.diagnose.SECONDS", seconds)
+        monkeypatch.setattr("metaopt.diagnosis.diagnose.SECONDS", seconds)
         chosen.append(affordable(full, THETA, (), key=jax.random.key(0)))
     assert chosen[0] == 20_000 < chosen[1]
     assert f"{chosen[1]}".rstrip("0") in ("1", "2", "5")

@@ -11,9 +11,10 @@ import pytest
 from test_estimators import make as make_any
 from test_train import TINY, after, bits, metrics
 
-from metaopt import GradientEstimator, elastic, outer
+from metaopt import GradientEstimator, outer
 from metaopt.errors import UserError
 from metaopt.estimators import ESTIMATORS, nres
+from metaopt.run import elastic
 from metaopt.sharding import particle_mesh
 from metaopt.train import train
 from tasks import linear_recursion

@@ -12,10 +12,11 @@ import pytest
 
 import metaopt
 from learned_optimizers import LEARNED_OPTIMIZERS
-from metaopt import UserError, grids, statistics
-from metaopt.baselines import BASELINES, RATES, baseline
-from metaopt.measures import counted, diverged, steps_to_reach
-from metaopt.trials import Trial, measured_every, run_trial
+from metaopt import UserError
+from metaopt.evaluation import grids, statistics
+from metaopt.evaluation.baselines import BASELINES, RATES, baseline
+from metaopt.evaluation.measures import counted, diverged, steps_to_reach
+from metaopt.evaluation.trials import Trial, measured_every, run_trial
 from tasks import TASKS
 
 SGD = LEARNED_OPTIMIZERS["sgd"]()
@@ -169,7 +170,7 @@ def test_it_goes_on_from_its_cache(quadratic, monkeypatch):
         trials.append(run_trial(*args, **options))
         return trials[-1]
 
-    monkeypatch.setattr("metaopt.evaluation.run_trial", spy)
+    monkeypatch.setattr("metaopt.evaluation.evaluate.run_trial", spy)
     entries = sorted((out / "cache").iterdir())
     assert len(entries) == 3
     entries[0].write_bytes(b"damaged")

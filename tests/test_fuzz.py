@@ -9,10 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from metaopt import UserError, artefact, checkpoint, importer, pretrained
+from metaopt import UserError
 from metaopt.config import Component, Config, flat, from_json, to_json
 from metaopt.experiment import build
-from metaopt.trace import read_trace
+from metaopt.pretrained import artefact, importer
+from metaopt.pretrained import load as pretrained
+from metaopt.pretrained.trace import read_trace
+from metaopt.run import checkpoint
 
 SHIPPED = Path(__file__).parent.parent / "checkpoints" / "mlp-digits"
 

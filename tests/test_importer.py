@@ -9,7 +9,7 @@ from small import made
 
 import metaopt
 from metaopt import cli as command_line
-from metaopt.importer import read_msgpack
+from metaopt.pretrained.importer import read_msgpack
 
 SIZES = ["--args", "lstm_hidden_size=4", "param_inits=2"]
 
@@ -56,7 +56,7 @@ def test_imported_and_loaded(checkpoint, tmp_path, capsys):
     np.testing.assert_array_equal(state.carry.hidden, np.ones((1, 4)))
     np.testing.assert_array_equal(state.carry.cell, np.full((1, 4), 2.0))
 
-    theta = metaopt.pretrained.read(out)[1]
+    theta = metaopt.pretrained.load.read(out)[1]
     for path, value in metaopt.flatten_theta(made("velo")[1]).items():
         if "start" not in path:
             np.testing.assert_array_equal(metaopt.flatten_theta(theta)[path], value)

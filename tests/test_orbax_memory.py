@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import pytest
 from orbax.checkpoint._src.serialization import tensorstore_utils
 
-from metaopt import orbax_memory
-from metaopt.checkpoint import Checkpoints
+from metaopt.run import orbax_memory
+from metaopt.run.checkpoint import Checkpoints
 
 ARRAYS = 30
 SAVES = 20

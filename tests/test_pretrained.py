@@ -16,9 +16,10 @@ from safetensors import safe_open
 
 import metaopt
 from metaopt import cli as command_line
-from metaopt import pretrained, shipped, trace
-from metaopt.card import to_command
 from metaopt.config import Component, Config, EstimatorConfig, OuterConfig, from_json
+from metaopt.pretrained import load as pretrained
+from metaopt.pretrained import shipped, trace
+from metaopt.pretrained.card import to_command
 from metaopt.recipes import RECIPES
 
 ROOT = Path(__file__).parent.parent
@@ -147,7 +148,7 @@ def test_the_theta_of_another_optimizer_is_refused(exported):
     ],
 )
 def test_a_wrong_architecture_is_refused(exported, optimizer, said):
-    metaopt.artefact.write(exported, optimizer, {"log_lr": jnp.float32(-1.0)})
+    metaopt.pretrained.artefact.write(exported, optimizer, {"log_lr": jnp.float32(-1.0)})
     with pytest.raises(metaopt.UserError) as error:
         metaopt.load(exported)
     assert str(error.value).startswith(f"{exported}: ") and said in str(error.value)

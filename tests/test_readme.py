@@ -28,7 +28,7 @@ def test_everything_runs_in_order(tmp_path, monkeypatch, capsys):
     (tmp_path / "checkpoints").symlink_to(ROOT / "checkpoints")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("metaopt.devices.prepare_jax", lambda devices=None: None)
-    monkeypatch.setattr("metaopt.diagnose.SECONDS", 0.1)
+    monkeypatch.setattr("metaopt.diagnosis.diagnose.SECONDS", 0.1)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.values["jax_compilation_cache_dir"])
     lines = "\n".join(blocks("bash")).replace("&&", "\n").splitlines()
     commands = [line.split()[1:] for line in lines if line.strip().startswith("metaopt ")]

@@ -13,9 +13,9 @@ from safetensors.numpy import load_file
 from metaopt import load
 from metaopt.config import Component, Config, EstimatorConfig, OuterConfig, from_json, to_json
 from metaopt.experiment import build
-from metaopt.program import program
 from metaopt.recipes import RECIPES
-from metaopt.rundir import RunDirectory
+from metaopt.run.directory import RunDirectory
+from metaopt.run.program import program
 from metaopt.sharding import particle_mesh
 from metaopt.train import train
 

@@ -34,7 +34,7 @@ class Bench:
         devices.prepare_jax(self.devices)
         from rich.console import Console
 
-        from metaopt.bench_report import report_bench
+        from metaopt.bench.report import report_bench
 
         if self.seconds <= 0:
             raise UserError(f"--seconds must be above 0, got {self.seconds}.")

@@ -38,10 +38,10 @@ def _train_all(command: Compare) -> tuple[int, dict[str, list[Path]]]:
     from rich.console import Console
 
     from metaopt import compare
-    from metaopt.interrupt import stop_on_signals
-    from metaopt.progress import show_progress
     from metaopt.recipes import RECIPES
     from metaopt.registry import choose
+    from metaopt.run.interrupt import stop_on_signals
+    from metaopt.run.progress import show_progress
     from metaopt.sharding import particle_mesh
     from metaopt.train import train
 
@@ -74,7 +74,7 @@ def _draw(command: Compare, folders: dict[str, list[Path]]) -> int:
 
     from metaopt import compare, figures
     from metaopt.recipes import RECIPES
-    from metaopt.rundir import write_atomically
+    from metaopt.run.directory import write_atomically
 
     console = Console()
     courses = [compare.course(name, RECIPES[name], runs) for name, runs in folders.items()]

@@ -32,7 +32,7 @@ class Diagnose:
         devices.prepare_jax()
         from rich.console import Console
 
-        from metaopt.diagnose_report import report_diagnosis
+        from metaopt.diagnosis.report import report_diagnosis
 
         report_diagnosis(
             self.target,

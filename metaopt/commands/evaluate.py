@@ -40,7 +40,7 @@ class Evaluate:
         devices.prepare_jax()
         from rich.console import Console
 
-        from metaopt.evaluation import evaluate
+        from metaopt.evaluation.evaluate import evaluate
 
         console = Console(quiet=self.quiet)
         say = lambda text: console.print(text, highlight=False, soft_wrap=True)

@@ -25,7 +25,7 @@ class Import:
         import jax
 
         from metaopt.config import Component
-        from metaopt.importer import import_file
+        from metaopt.pretrained.importer import import_file
 
         theta = import_file(self.file, Component(self.name, self.args), self.out)
         numbers = sum(leaf.size for leaf in jax.tree.leaves(theta))

@@ -13,9 +13,10 @@ class List:
         from rich.table import Table
         from rich.text import Text
 
-        from metaopt import recipes, shipped
-        from metaopt.baselines import BASELINES
+        from metaopt import recipes
         from metaopt.estimators import ESTIMATORS
+        from metaopt.evaluation.baselines import BASELINES
+        from metaopt.pretrained import shipped
         from metaopt.registry import catalogue
 
         first_line = lambda factory: (factory.__doc__ or "").partition("\n")[0]

@@ -39,10 +39,10 @@ def _meta_train(command: Train) -> int:
     import jax
     from rich.console import Console
 
-    from metaopt.interrupt import stop_on_signals
-    from metaopt.progress import show_progress
     from metaopt.recipes import summary
-    from metaopt.rundir import RunDirectory
+    from metaopt.run.directory import RunDirectory
+    from metaopt.run.interrupt import stop_on_signals
+    from metaopt.run.progress import show_progress
     from metaopt.sharding import particle_mesh
     from metaopt.train import experiment_of, train
 

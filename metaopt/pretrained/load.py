@@ -14,12 +14,12 @@ import numpy as np
 import optax
 from safetensors.numpy import save
 
-from metaopt import artefact
 from metaopt.config import Config
 from metaopt.errors import UserError
 from metaopt.experiment import make
-from metaopt.rundir import RunDirectory, write_atomically
-from metaopt.shipped import find
+from metaopt.pretrained import artefact
+from metaopt.pretrained.shipped import find
+from metaopt.run.directory import RunDirectory, write_atomically
 from metaopt.theta import flatten_theta, theta_paths, unflatten_theta
 from metaopt.types import LearnedOptimizer, Theta
 

@@ -11,17 +11,17 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from metaopt import pretrained
 from metaopt.config import Config
-from metaopt.diagnose import Candidate
+from metaopt.diagnosis.diagnose import Candidate
 from metaopt.errors import UserError
 from metaopt.estimators import ESTIMATORS
 from metaopt.estimators.population import Stagger
 from metaopt.experiment import build
 from metaopt.horizons import as_horizon
+from metaopt.pretrained import load as pretrained
 from metaopt.recipes import RECIPES
 from metaopt.registry import choose
-from metaopt.rundir import RunDirectory
+from metaopt.run.directory import RunDirectory
 from metaopt.theta import unflatten_theta
 from metaopt.types import GradientEstimator, Theta, UnrolledProblem
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from rich.console import Console
 
-from metaopt.bench import yardsticks
+from metaopt.bench.outer_steps import yardsticks
 from metaopt.registry import catalogue
 from metaopt.types import LearnedOptimizer, PyTree
 

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import jax
 import orbax.checkpoint as ocp
 
-from metaopt import elastic, orbax_memory
 from metaopt.errors import UserError
 from metaopt.processes import most, on_first
+from metaopt.run import elastic, orbax_memory
 from metaopt.types import MetaState
 
 SUMS = "sha256.json"

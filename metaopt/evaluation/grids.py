@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from metaopt.config import Component
+from metaopt.evaluation.measures import best, counted, mean_losses
+from metaopt.evaluation.trials import Trial
 from metaopt.experiment import make
-from metaopt.measures import best, counted, mean_losses
-from metaopt.trials import Trial
 from metaopt.types import LearnedOptimizer, Theta
 
 WIDTHS, DEPTHS, SEEDS = (16, 64, 256), (1, 2, 4), 2

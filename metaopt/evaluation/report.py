@@ -9,10 +9,10 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from metaopt import evaluation_figures as pictures
-from metaopt.evaluation import LONGER, Aggregate, Evaluation
+from metaopt.evaluation import figures as pictures
+from metaopt.evaluation.evaluate import LONGER, Aggregate, Evaluation
+from metaopt.evaluation.measures import Row
 from metaopt.figures import to_svg
-from metaopt.measures import Row
 from metaopt.page import PAGE, html_table
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from metaopt.config import Component, Config, EstimatorConfig
 from metaopt.devices import share
 from metaopt.experiment import build
-from metaopt.program import program
+from metaopt.run.program import program
 from metaopt.sharding import particle_mesh
 
 AXES = {

@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metaopt import artefact, pretrained, trace
-from metaopt.card import card
 from metaopt.config import to_json
 from metaopt.errors import UserError
-from metaopt.rundir import RunDirectory
+from metaopt.pretrained import artefact, trace
+from metaopt.pretrained import load as pretrained
+from metaopt.pretrained.card import card
+from metaopt.run.directory import RunDirectory
 from metaopt.types import LearnedOptimizer, Theta
 
 FACTS = ("trained_on", "trained_range", "recipe", "versions", "hardware")

@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metaopt.comparison import Interval, interval
-from metaopt.trials import SPLITS, Trial
+from metaopt.evaluation.comparison import Interval, interval
+from metaopt.evaluation.trials import SPLITS, Trial
 
 
 class Row(NamedTuple):

@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from metaopt.artefact import make_empty, write
 from metaopt.config import Component
 from metaopt.errors import UserError
 from metaopt.experiment import make
+from metaopt.pretrained.artefact import make_empty, write
 from metaopt.theta import unflatten_theta
 from metaopt.types import LearnedOptimizer, Theta
 

@@ -9,9 +9,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from metaopt import elastic, outer
+from metaopt import outer
 from metaopt.experiment import Experiment
 from metaopt.processes import first_then_others
+from metaopt.run import elastic
 from metaopt.sharding import replicate, state_shardings
 from metaopt.types import Key, MetaState, PyTree
 

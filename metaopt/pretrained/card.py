@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from metaopt.comparison import Interval
 from metaopt.config import Config, EstimatorConfig, flat, from_json
+from metaopt.evaluation.comparison import Interval
 from metaopt.recipes import RECIPES
 from metaopt.registry import catalogue
 

@@ -16,11 +16,11 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from metaopt import figures
-from metaopt.diagnose import REFERENCE, Row, affordable, diagnose
-from metaopt.diagnose_setup import Subject, candidates, find
+from metaopt.diagnosis.diagnose import REFERENCE, Row, affordable, diagnose
+from metaopt.diagnosis.moments import Moments, squared_distance
+from metaopt.diagnosis.setup import Subject, candidates, find
 from metaopt.errors import UserError
-from metaopt.moments import Moments, squared_distance
-from metaopt.rundir import write_atomically
+from metaopt.run.directory import write_atomically
 from metaopt.sharding import particle_mesh, replicate
 
 KEY_OF_DIAGNOSIS = 0x64696167
@@ -39,9 +39,9 @@ def report_diagnosis(
     """Diagnoses a recipe or a run on all devices, prints the table and writes the files.
 
     Args:
-      target: as in `metaopt.diagnose_setup.find`.
+      target: as in `metaopt.diagnosis.setup.find`.
       console: where progress and table go.
-      estimators, reuses: as in `metaopt.diagnose_setup.candidates`.
+      estimators, reuses: as in `metaopt.diagnosis.setup.candidates`.
       budget: unroll steps for each estimator, what takes a few seconds here if not given; the
         reference has 4 times as many.
       out: the folder for the files; ``runs/diagnose-NAME`` if not given.

@@ -18,7 +18,7 @@ import numpy as np
 
 from metaopt import inner
 from metaopt.chunks import bytes_of, in_chunks
-from metaopt.rundir import write_atomically
+from metaopt.run.directory import write_atomically
 from metaopt.types import Key, LearnedOptimizer, PyTree, Task, Theta
 from metaopt.unroll import unroll
 

@@ -5,17 +5,17 @@ import matplotlib.ticker
 import numpy as np
 from matplotlib.figure import Figure
 
-from metaopt.evaluation import LONGER, Evaluation, horizons_of
-from metaopt.figures import BASELINE, COLORS, INK, LEARNED, PALE, STYLE, STYLES, log_losses, to_svg
-from metaopt.grids import Grid
-from metaopt.measures import mean_losses
-from metaopt.statistics import (
+from metaopt.evaluation.evaluate import LONGER, Evaluation, horizons_of
+from metaopt.evaluation.grids import Grid
+from metaopt.evaluation.measures import mean_losses
+from metaopt.evaluation.statistics import (
     bootstrap,
     interquartile_mean,
     performance_profile,
     with_interval,
 )
-from metaopt.trials import SPLITS
+from metaopt.evaluation.trials import SPLITS
+from metaopt.figures import BASELINE, COLORS, INK, LEARNED, PALE, STYLE, STYLES, log_losses, to_svg
 
 OTHERS = ("#448361", "#9f6b53", "#8a8782", "#c14c8a", "#5b7f95")
 COLUMNS = 2

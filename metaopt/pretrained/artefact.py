@@ -16,7 +16,7 @@ from safetensors.numpy import load, save
 
 from metaopt.config import Component
 from metaopt.errors import UserError
-from metaopt.rundir import write_atomically
+from metaopt.run.directory import write_atomically
 from metaopt.theta import flatten_theta
 from metaopt.types import Theta
 

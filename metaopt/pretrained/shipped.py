@@ -9,8 +9,8 @@ from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
 
-from metaopt.artefact import CONFIG, THETA
 from metaopt.errors import UserError
+from metaopt.pretrained.artefact import CONFIG, THETA
 from metaopt.registry import choose
 
 GROUP = "metaopt.checkpoints"

@@ -1,7 +1,7 @@
 """An evaluation to be believed: learned optimizers against tuned baselines, on several tasks.
 
-All train from the same fresh initialisations on the same batches; `metaopt.measures` says what
-counts. Where a task is a family, seed i gives the same member to all, and a baseline's
+All train from the same fresh initialisations on the same batches; `metaopt.evaluation.measures`
+says what counts. Where a task is a family, seed i gives the same member to all, and a baseline's
 rate is tuned for the whole distribution.
 """
 
@@ -16,18 +16,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metaopt import artefact, grids, pretrained
-from metaopt.baselines import BASELINES, RATES, baseline
 from metaopt.config import Component, from_json
 from metaopt.errors import UserError
+from metaopt.evaluation import grids
+from metaopt.evaluation.baselines import BASELINES, RATES, baseline
+from metaopt.evaluation.grids import Grid
+from metaopt.evaluation.measures import Row, best, counted, mean_losses, summarise
+from metaopt.evaluation.statistics import (
+    Range,
+    interquartile_mean,
+    probability_of_improvement,
+    with_interval,
+)
+from metaopt.evaluation.trials import SPLITS, Trial, measured_every, run_trial
 from metaopt.experiment import make
-from metaopt.grids import Grid
-from metaopt.measures import Row, best, counted, mean_losses, summarise
+from metaopt.pretrained import artefact
+from metaopt.pretrained import load as pretrained
+from metaopt.pretrained.shipped import find
 from metaopt.registry import catalogue, choose
-from metaopt.rundir import write_atomically
-from metaopt.shipped import find
-from metaopt.statistics import Range, interquartile_mean, probability_of_improvement, with_interval
-from metaopt.trials import SPLITS, Trial, measured_every, run_trial
+from metaopt.run.directory import write_atomically
 from metaopt.types import LearnedOptimizer, Task, Theta
 
 LONGER = 4
@@ -41,7 +48,7 @@ class Aggregate(NamedTuple):
 
     Attributes:
       optimizer: its name.
-      score, speedup: interquartile means; see `metaopt.measures`.
+      score, speedup: interquartile means; see `metaopt.evaluation.measures`.
       improvement: the probability that a run of it scores above one of the reference baseline.
       bounded: whether some of the speed-ups are only lower bounds.
       diverged, runs: how many did, of how many.
@@ -129,36 +136,36 @@ class Evaluation:
 
     def table(self):
         """A `rich.table.Table` of every optimizer on every task."""
-        from metaopt.evaluation_report import table
+        from metaopt.evaluation.report import table
 
         return table(self)
 
     def summary(self):
         """A `rich.table.Table` of the aggregates over all tasks."""
-        from metaopt.evaluation_report import summary
+        from metaopt.evaluation.report import summary
 
         return summary(self)
 
     def plot_curves(self):
         """A matplotlib figure: loss against inner step with 95% bands, a panel a task."""
-        from metaopt.evaluation_figures import curves
+        from metaopt.evaluation.figures import curves
 
         return curves(self)
 
     def to_html(self) -> str:
         """A self-contained page with all pictures."""
-        from metaopt.evaluation_report import page
+        from metaopt.evaluation.report import page
 
         return page(self)
 
     def to_json(self) -> str:
         """All numbers but the curves; a number that is not finite is null."""
-        from metaopt.evaluation_report import to_json
+        from metaopt.evaluation.report import to_json
 
         return to_json(self)
 
     def _repr_html_(self) -> str:
-        from metaopt.evaluation_report import body
+        from metaopt.evaluation.report import body
 
         return body(self)
 
@@ -189,7 +196,7 @@ def evaluate(
       optimizers: trained ones, each as `metaopt.load` takes it; or name -> (optimizer, theta).
       tasks: names in the catalogue, also as ``"digits_mlp:hidden=[64]"``; or name -> task, of your
         own; if none is given, those that the optimizers were trained on.
-      baselines: names in `metaopt.baselines.BASELINES`; the first is the reference.
+      baselines: names in `metaopt.evaluation.baselines.BASELINES`; the first is the reference.
       num_steps: T; if not given, that of the first optimizer's training.
       seeds: runs of each, at least 2; fewer than 5 say little.
       rates: learning rates of the sweeps.

@@ -2,7 +2,7 @@
 
 Each case runs in a process of its own, so that its start is a cold one and its memory its own:
 
-    python -m metaopt.bench '{"case": "digits_w100", ...}'     (what `metaopt bench` calls)
+    python -m metaopt.bench.outer_steps '{"case": "digits_w100", ...}'   (what `metaopt bench` does)
 
 The yardsticks, a large float32 matrix product and a large copy, are timed in the same process in
 turn with the outer steps, so that fractions of them mean something on a machine that is shared.
@@ -93,7 +93,7 @@ def run_case(name: str, *, seconds: float, devices: int | None, profile: Path | 
 
 def _child(order: dict[str, Any]) -> dict[str, Any]:
     order = order | {"began": time.time()}
-    command = [sys.executable, "-m", "metaopt.bench", json.dumps(order)]
+    command = [sys.executable, "-m", "metaopt.bench.outer_steps", json.dumps(order)]
     # JAX reads the variable when it is imported, which is before `_main` runs.
     env = os.environ | {"JAX_COMPILATION_CACHE_DIR": order["cache"]}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
@@ -125,7 +125,7 @@ def measure(case: Case, *, seconds: float, devices: int | None, profile: str | N
 
     from metaopt.devices import devices_for
     from metaopt.experiment import build
-    from metaopt.program import lower_and_start, program
+    from metaopt.run.program import lower_and_start, program
     from metaopt.sharding import particle_mesh
 
     began = time.perf_counter()

@@ -8,9 +8,11 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from metaopt import bench, bench_scaling, bench_update
+from metaopt.bench import outer_steps as bench
+from metaopt.bench import scaling as bench_scaling
+from metaopt.bench import update as bench_update
 from metaopt.registry import choose
-from metaopt.rundir import write_atomically
+from metaopt.run.directory import write_atomically
 
 
 def report_bench(

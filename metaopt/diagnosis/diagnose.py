@@ -15,8 +15,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from metaopt.diagnosis.moments import Moments, sample, squared_distance
 from metaopt.estimators.population import Stagger
-from metaopt.moments import Moments, sample, squared_distance
 from metaopt.types import GradientEstimator, Key, PyTree, Theta
 
 POPULATIONS = 8

@@ -1,0 +1,1 @@
+"""Learned optimizers against tuned baselines: runs, measures, statistics, pictures, a page."""

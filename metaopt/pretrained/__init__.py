@@ -1,0 +1,1 @@
+"""Trained optimizers as files: written, described, checked, found and loaded."""

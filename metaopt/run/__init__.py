@@ -1,0 +1,1 @@
+"""What a run is on a machine: its directory and checkpoints, programs, signals, terminal."""
