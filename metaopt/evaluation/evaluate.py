@@ -5,175 +5,27 @@ says what counts. Where a task is a family, seed i gives the same member to all,
 rate is tuned for the whole distribution.
 """
 
-import json
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from metaopt.config import Component, from_json
+from metaopt.config import Component
 from metaopt.errors import UserError
 from metaopt.evaluation import grids
-from metaopt.evaluation.baselines import BASELINES, RATES, baseline
-from metaopt.evaluation.grids import Grid
-from metaopt.evaluation.measures import Row, best, counted, mean_losses, summarise
-from metaopt.evaluation.statistics import (
-    Range,
-    interquartile_mean,
-    probability_of_improvement,
-    with_interval,
+from metaopt.evaluation.asked import (
+    Trained,
+    check,
+    num_steps_of,
+    tasks_by_label,
+    trained_by_name,
 )
-from metaopt.evaluation.trials import SPLITS, Trial, measured_every, run_trial
-from metaopt.experiment import make
-from metaopt.pretrained import artefact
-from metaopt.pretrained import load as pretrained
-from metaopt.pretrained.shipped import find
-from metaopt.registry import catalogue, choose
-from metaopt.run.directory import write_atomically
-from metaopt.types import LearnedOptimizer, Task, Theta
-
-LONGER = 4
-"""How many times T the baselines run, and by how much the horizons differ from T."""
-
-Trained = tuple[LearnedOptimizer, Theta]
-
-
-class Aggregate(NamedTuple):
-    """An optimizer over all tasks; each with a 95% interval of the stratified bootstrap.
-
-    Attributes:
-      optimizer: its name.
-      score, speedup: interquartile means; see `metaopt.evaluation.measures`.
-      improvement: the probability that a run of it scores above one of the reference baseline.
-      bounded: whether some of the speed-ups are only lower bounds.
-      diverged, runs: how many did, of how many.
-    """
-
-    optimizer: str
-    score: Range
-    speedup: Range
-    improvement: Range
-    bounded: bool
-    diverged: int
-    runs: int
-
-
-@dataclass(frozen=True, repr=False)
-class Evaluation:
-    """What `evaluate` found; shows itself in a notebook.
-
-    Attributes:
-      optimizers, baselines, tasks: names; the first baseline is the reference.
-      num_steps: T, inner steps of a run.
-      every: inner steps between two measurements.
-      seeds: runs of each optimizer, and each rate, on each task.
-      rates: ``[R]`` learning rates of the baselines' sweeps.
-      split: the split whose loss decides: rates, scores, speed-ups.
-      trials: task -> optimizer -> all loss curves.
-      caps: task -> the largest loss that counts, ``None`` for the loss before the first step.
-      rows: a row for each task and optimizer.
-      grids: meta-generalisation, where it was asked for.
-    """
-
-    optimizers: tuple[str, ...]
-    baselines: tuple[str, ...]
-    tasks: tuple[str, ...]
-    num_steps: int
-    every: int
-    seeds: int
-    rates: tuple[float, ...]
-    split: str
-    trials: dict[str, dict[str, Trial]]
-    caps: dict[str, float | None]
-    rows: tuple[Row, ...]
-    grids: tuple[Grid, ...] = ()
-
-    @property
-    def reference(self) -> str:
-        """The baseline that scores and speed-ups are relative to."""
-        return self.baselines[0]
-
-    def curves(self, task: str, optimizer: str, horizon: int | None = None) -> np.ndarray:
-        """Counted losses ``[M, seeds, points + 1, 3]`` at M rates; of T steps if not said."""
-        trial = self.trials[task][optimizer]
-        return counted(trial.at(horizon or self.num_steps, self.every), self.caps[task])
-
-    def tuned(self, task: str, optimizer: str, horizon: int | None = None) -> np.ndarray:
-        """The same ``[seeds, points + 1, 3]`` at the rate with the best mean loss on ``split``."""
-        losses = self.curves(task, optimizer, horizon)
-        return losses[best(mean_losses(losses, self.split))]
-
-    def stacked(self, optimizer: str, what: str) -> np.ndarray:
-        """``[tasks, seeds]`` of a field: ``"scores"``, ``"speedups"`` or ``"bounded"``."""
-        return np.stack([getattr(row, what) for row in self.rows if row.optimizer == optimizer])
-
-    def aggregates(self) -> list[Aggregate]:
-        """Every optimizer over all tasks, learned ones first."""
-        reference = self.stacked(self.reference, "scores")
-
-        def of(name: str) -> Aggregate:
-            scores, speedups = self.stacked(name, "scores"), self.stacked(name, "speedups")
-            # Against itself it is one half; two samples of the same runs would add nothing.
-            half = Range(0.5, 0.5, 0.5)
-            return Aggregate(
-                optimizer=name,
-                score=with_interval(interquartile_mean, scores),
-                speedup=with_interval(interquartile_mean, speedups),
-                improvement=half
-                if name == self.reference
-                else with_interval(probability_of_improvement, scores, reference),
-                bounded=bool(self.stacked(name, "bounded").any()),
-                diverged=sum(row.diverged for row in self.rows if row.optimizer == name),
-                runs=scores.size,
-            )
-
-        return [of(name) for name in (*self.optimizers, *self.baselines)]
-
-    def table(self):
-        """A `rich.table.Table` of every optimizer on every task."""
-        from metaopt.evaluation.report import table
-
-        return table(self)
-
-    def summary(self):
-        """A `rich.table.Table` of the aggregates over all tasks."""
-        from metaopt.evaluation.report import summary
-
-        return summary(self)
-
-    def plot_curves(self):
-        """A matplotlib figure: loss against inner step with 95% bands, a panel a task."""
-        from metaopt.evaluation.figures import curves
-
-        return curves(self)
-
-    def to_html(self) -> str:
-        """A self-contained page with all pictures."""
-        from metaopt.evaluation.report import page
-
-        return page(self)
-
-    def to_json(self) -> str:
-        """All numbers but the curves; a number that is not finite is null."""
-        from metaopt.evaluation.report import to_json
-
-        return to_json(self)
-
-    def _repr_html_(self) -> str:
-        from metaopt.evaluation.report import body
-
-        return body(self)
-
-    def __repr__(self) -> str:
-        return (
-            f"<Evaluation of {', '.join(self.optimizers)} against {', '.join(self.baselines)} on "
-            f"{', '.join(self.tasks)}: {self.seeds} seeds of {self.num_steps} steps>"
-        )
+from metaopt.evaluation.baselines import RATES, baseline
+from metaopt.evaluation.found import Evaluation, write
+from metaopt.evaluation.measures import Row, summarise
+from metaopt.evaluation.trials import LONGER, Trial, horizons_of, measured_every, run_trial
+from metaopt.types import Task
 
 
 def evaluate(
@@ -220,11 +72,11 @@ def evaluate(
       >>> found
       <Evaluation of mine against sgd on quadratic: 2 seeds of 4 steps>
     """
-    trained, origins = _trained(optimizers)
+    trained, origins = trained_by_name(optimizers)
     swept = {name: baseline(name) for name in dict.fromkeys(baselines)}
-    _check(trained, swept, seeds, rates, split)
-    made = _made(tasks, origins)
-    T = num_steps if num_steps is not None else _num_steps_of(origins)
+    check(trained, swept, seeds, rates, split)
+    made = tasks_by_label(tasks, origins)
+    T = num_steps if num_steps is not None else num_steps_of(origins)
     if T < 1:
         raise UserError(f"num_steps must be at least 1, got {T}.")
     every = measured_every(T)
@@ -279,95 +131,8 @@ def evaluate(
         grids=measured,
     )
     if out is not None:
-        _write(found, Path(out))
+        write(found, Path(out))
     return found
-
-
-def horizons_of(num_steps: int) -> tuple[int, ...]:
-    """T/4 to 4T by factors of 2, each rounded down to whole measurements.
-
-    Example:
-      >>> horizons_of(200), horizons_of(2)
-      ((48, 96, 200, 400, 800), (1, 2, 4, 8))
-    """
-    every = measured_every(num_steps)
-    exact = (num_steps // 4, num_steps // 2, num_steps, 2 * num_steps, 4 * num_steps)
-    return tuple(sorted({max(every, h // every * every) for h in exact}))
-
-
-def _trained(optimizers) -> tuple[dict[str, Trained], list[str | Path]]:
-    """Optimizers by name, and where they came from."""
-    if isinstance(optimizers, Mapping):
-        return dict(optimizers), []
-    if isinstance(optimizers, str | Path):
-        optimizers = [optimizers]
-    short = [Path(one).resolve().name for one in optimizers]
-    found = {}
-    for one, name in zip(optimizers, short, strict=True):
-        name = str(one) if short.count(name) > 1 else name
-        found[f"learned {name}" if name in BASELINES else name] = pretrained.read(one)
-    return found, list(optimizers)
-
-
-def _check(trained, swept, seeds, rates, split) -> None:
-    if not trained:
-        raise UserError("name at least one trained optimizer.")
-    if not swept:
-        raise UserError(f"name at least one baseline; valid: {', '.join(sorted(BASELINES))}.")
-    if both := sorted(set(trained) & set(swept)):
-        raise UserError(f"{both[0]!r} is a baseline's name: call the trained optimizer otherwise.")
-    if seeds < 2:
-        raise UserError(f"seeds must be at least 2, got {seeds}.")
-    if not rates or not all(rate > 0 for rate in rates):
-        raise UserError(f"rates must be positive numbers, at least one, got {tuple(rates)}.")
-    choose("split", split, dict.fromkeys(SPLITS))
-
-
-def _made(tasks, origins) -> dict[str, Task]:
-    if isinstance(tasks, Mapping):
-        if not tasks:
-            raise UserError("name at least one task.")
-        return dict(tasks)
-    if isinstance(tasks, str):
-        tasks = [tasks]
-    components = [_component(task) for task in tasks] or _tasks_of(origins)
-    return {_label(component): make("task", component) for component in components}
-
-
-def _component(task: str | Component) -> Component:
-    if isinstance(task, Component):
-        return task
-    name, *args = re.split(r":(?=\w+=)", task)
-    return Component(name, tuple(args))
-
-
-def _label(component: Component) -> str:
-    return ":".join((component.name, *component.args))
-
-
-def _described(origin: str | Path) -> tuple[Component, int] | None:
-    """The task and the horizon that a trained optimizer comes from, where that is known."""
-    try:
-        recipe = artefact.read_artefact(find(origin)).description["recipe"]
-        config = from_json(json.dumps(recipe))
-    except (KeyError, UserError):  # imported, say
-        return None
-    return config.task, config.evaluation.num_steps or config.estimator.horizon
-
-
-def _tasks_of(origins: list[str | Path]) -> list[Component]:
-    known = [found[0] for origin in origins if (found := _described(origin)) is not None]
-    if not known:
-        names = ", ".join(sorted(catalogue("task")))
-        raise UserError(f"no task is given, and the optimizers name none; valid tasks: {names}.")
-    return list(dict.fromkeys(known))
-
-
-def _num_steps_of(origins: list[str | Path]) -> int:
-    for origin in origins:
-        if (found := _described(origin)) is not None:
-            return found[1]
-    raise UserError("num_steps is not given, and the optimizers do not say theirs.")
 
 
 def _folder(out: str | Path) -> Path:
@@ -379,19 +144,3 @@ def _folder(out: str | Path) -> Path:
             f"{out} cannot be used ({error.strerror}): choose another folder."
         ) from error
     return out
-
-
-def _write(found: Evaluation, out: Path) -> None:
-    import io
-
-    curves: dict[str, Any] = {
-        f"{task}/{name}/{horizon}": losses
-        for task, of in found.trials.items()
-        for name, trial in of.items()
-        for horizon, losses in trial.curves.items()
-    }
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **curves)
-    write_atomically(out / "curves.npz", buffer.getvalue())
-    write_atomically(out / "evaluation.json", found.to_json())
-    write_atomically(out / "report.html", found.to_html())

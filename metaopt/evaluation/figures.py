@@ -5,7 +5,7 @@ import matplotlib.ticker
 import numpy as np
 from matplotlib.figure import Figure
 
-from metaopt.evaluation.evaluate import LONGER, Evaluation, horizons_of
+from metaopt.evaluation.found import Evaluation
 from metaopt.evaluation.grids import Grid
 from metaopt.evaluation.measures import mean_losses
 from metaopt.evaluation.statistics import (
@@ -14,7 +14,7 @@ from metaopt.evaluation.statistics import (
     performance_profile,
     with_interval,
 )
-from metaopt.evaluation.trials import SPLITS
+from metaopt.evaluation.trials import LONGER, SPLITS, horizons_of
 from metaopt.figures import BASELINE, COLORS, INK, LEARNED, PALE, STYLE, STYLES, log_losses, to_svg
 
 OTHERS = ("#448361", "#9f6b53", "#8a8782", "#c14c8a", "#5b7f95")

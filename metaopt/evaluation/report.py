@@ -10,8 +10,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from metaopt.evaluation import figures as pictures
-from metaopt.evaluation.evaluate import LONGER, Aggregate, Evaluation
+from metaopt.evaluation.found import Aggregate, Evaluation
 from metaopt.evaluation.measures import Row
+from metaopt.evaluation.trials import LONGER
 from metaopt.figures import to_svg
 from metaopt.page import PAGE, html_table
 

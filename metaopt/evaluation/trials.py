@@ -30,6 +30,9 @@ KEY_OF_EVALUATION = 0x6D657461
 MOST_ROWS = 512
 """A split with more rows is measured on so many of them, the same at every measurement."""
 
+LONGER = 4
+"""How many times T the baselines run, and by how much the horizons differ from T."""
+
 
 class Trial(NamedTuple):
     """What an optimizer did on a task.
@@ -65,6 +68,18 @@ def measured_every(num_steps: int, most_points: int = 25) -> int:
       (8, 1, 1)
     """
     return max(d for d in range(1, max(1, num_steps // most_points) + 1) if num_steps % d == 0)
+
+
+def horizons_of(num_steps: int) -> tuple[int, ...]:
+    """T/4 to 4T by factors of 2, each rounded down to whole measurements.
+
+    Example:
+      >>> horizons_of(200), horizons_of(2)
+      ((48, 96, 200, 400, 800), (1, 2, 4, 8))
+    """
+    every = measured_every(num_steps)
+    exact = (num_steps // 4, num_steps // 2, num_steps, 2 * num_steps, 4 * num_steps)
+    return tuple(sorted({max(every, h // every * every) for h in exact}))
 
 
 def run_trial(
