@@ -12,6 +12,8 @@ weights, become an axis of the grid.
 Normalisers scale the rows of the first kernel and what all elements share becomes part of the bias,
 outside and at the size of the weights, so the kernel itself knows nothing of either. Features that
 vary along some axes only are multiplied outside at their own size; ``added`` broadcasts the result.
+
+JAX 0.12 still has Pallas' Triton backend, and says that a later one will not.
 """
 
 import math
@@ -99,11 +101,8 @@ def fused_rule(
         rows, firsts, middle, (last_kernel, last_bias) = jax.tree.unflatten(
             structure, refs[: len(operands)]
         )
-        start = pl.program_id(0) * BLOCK
-        index = start + jnp.arange(BLOCK, dtype=jnp.int32)
-        tiles = [
-            _load(ref, place, start, index, size) for ref, place in zip(rows, places, strict=True)
-        ]
+        index = pl.program_id(0) * BLOCK + jnp.arange(BLOCK, dtype=jnp.int32)
+        tiles = [_load(ref, place, index, size) for ref, place in zip(rows, places, strict=True)]
         groups, new = block(*tiles[: len(inputs)])
         x = sum(tiles[len(inputs) :])
         for group, first, true in zip(groups, firsts, kernels, strict=True):
@@ -116,7 +115,7 @@ def fused_rule(
             for i in range(outputs)
         ]
         for ref, value in zip(results, (write(*columns), *new), strict=True):
-            _store(ref, value, start, index, size)
+            _store(ref, value, index, size)
 
     step, *new = pl.pallas_call(
         kernel,
@@ -182,29 +181,33 @@ def _place(lead: tuple[int, ...], shape: tuple[int, ...]) -> list[tuple[int, int
     ]
 
 
-def _load(ref, place, start, index, size):
+def _load(ref, place, index, size):
     features = ref.shape[1]
-    width = _block_width(features)
-    column = jnp.arange(width, dtype=jnp.int32)[None, :]
     if place == []:
-        at = ref.at[pl.ds(0, 1), pl.ds(0, width)]
-        return triton.load(at, mask=column < features, other=0.0)
-    mask = (index < size)[:, None] & (column < features)
-    if place is None:
-        at = ref.at[pl.ds(start, BLOCK), pl.ds(0, width)]
+        row, known = jnp.zeros(1, jnp.int32), True
     else:
-        row = sum(jax.lax.rem(jax.lax.div(index, a), b) * c for a, b, c in place)
-        at = ref.at[
-            jnp.broadcast_to(row[:, None], mask.shape), jnp.broadcast_to(column, mask.shape)
-        ]
+        row = index if place is None else _rows(place, index)
+        known = index < size
+    at, mask = _tile(ref, row, _block_width(features), known)
     return triton.load(at, mask=mask, other=0.0)
 
 
-def _store(ref, value, start, index, size):
-    features = ref.shape[1]
-    used = jnp.arange(value.shape[1], dtype=jnp.int32)[None, :] < features
-    mask = (index < size)[:, None] & used
-    triton.store(ref.at[pl.ds(start, BLOCK), pl.ds(0, value.shape[1])], value, mask=mask)
+def _store(ref, value, index, size):
+    at, mask = _tile(ref, index, value.shape[1], index < size)
+    triton.store(at, value, mask=mask)
+
+
+def _rows(place, index):
+    return sum(jax.lax.rem(jax.lax.div(index, a), b) * c for a, b, c in place)
+
+
+def _tile(ref, row, width, known):
+    """Rows of a reference, as wide as is asked for, and where there is something."""
+    column = jnp.arange(width, dtype=jnp.int32)[None, :]
+    shape = (len(row), width)
+    at = ref.at[jnp.broadcast_to(row[:, None], shape), jnp.broadcast_to(column, shape)]
+    known = jnp.broadcast_to(known, row.shape)[:, None]
+    return at, known & (column < ref.shape[1])
 
 
 def _product(group, weights, features, interpret):

@@ -4,14 +4,16 @@ import os
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 # Before JAX starts: simulated devices can deadlock with few threads; and programs that run for
 # milliseconds need not be good ones (a quarter of the time to compile, measured).
 os.environ.setdefault("NPROC", "16")
-os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-)
+FAST_TO_COMPILE = "--xla_backend_optimization_level=0"
+if version("jaxlib").startswith("0.10."):  # later ones do not know the flag, and end Python
+    FAST_TO_COMPILE += " --xla_cpu_use_fusion_emitters=false"
+os.environ.setdefault("XLA_FLAGS", FAST_TO_COMPILE)
 
 # One for all workers and the processes that they start; whoever is here first removes it.
 if "METAOPT_TESTS" not in os.environ:
