@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from conftest import CACHE
@@ -51,6 +52,29 @@ def test_a_disk_that_fills_up_ends_a_run_with_a_sentence(cli, tmp_path):
     process = cli(*command, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") == 50
+
+
+def test_checkpoints_that_become_read_only(cli, tmp_path):
+    # Root may write anywhere, unless it gives that up.
+    like_others = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"]
+    start = [*(like_others if os.geteuid() == 0 else []), sys.executable, "-m", MAIN]
+    command = ["train", "tiny", "--outer-steps", "500", "--evaluation.seeds", "0", "--quiet"]
+    command += ["--checkpoint-every", "50"]
+    checkpoints = tmp_path / "runs" / "tiny" / "checkpoints"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([*start, *command], env=CHILD, cwd=tmp_path, **pipes)
+    while process.poll() is None and not (checkpoints / "50").exists():
+        time.sleep(0.01)
+    checkpoints.chmod(0o555)
+    _, errors = process.communicate(timeout=120)
+    checkpoints.chmod(0o755)
+    assert process.returncode == 2, errors
+    saved = max(int(path.name) for path in checkpoints.iterdir() if path.name.isdecimal())
+    assert f"goes on from outer step {saved}.\n" in errors
+    assert "metaopt: runs/tiny cannot be written (Permission denied): mend that" in errors
+    process = cli(*command, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert (checkpoints.parent / "metrics.jsonl").read_bytes().count(b"\n") == 500
 
 
 def test_a_disk_that_fills_up_for_one_of_two_processes_ends_both(cli, tmp_path):

@@ -52,7 +52,12 @@ class Checkpoints:
             self._directory,
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=keep,
-                async_options=ocp.options.AsyncOptions(post_finalization_callback=self._seal),
+                # Folders at once: where they cannot be made, threads would wait for them, and
+                # Python for the threads, for minutes.
+                async_options=ocp.options.AsyncOptions(
+                    create_directories_asynchronously=False,
+                    post_finalization_callback=self._seal,
+                ),
             ),
         )
 
