@@ -1,4 +1,4 @@
-"""Trains for an hour with a checkpoint every second or so: memory and files must not grow.
+"""Trains for an hour with some checkpoints a second: memory and files must not grow.
 
     python tests/soak.py --minutes 60
 
