@@ -61,9 +61,11 @@ def test_specifications_are_orbaxs_own(name, options):
 
 
 def test_another_orbax_is_left_alone(monkeypatch):
-    """One that has other names inside."""
+    """One that has other names inside, of functions or of the module."""
     monkeypatch.delattr(tensorstore_utils, "build_kvstore_tspec")
     monkeypatch.delattr(tensorstore_utils, "get_tensorstore_raw_bytes")
     orbax_memory.keep_flat()
     assert not hasattr(tensorstore_utils, "build_kvstore_tspec")
     assert not hasattr(tensorstore_utils, "get_tensorstore_raw_bytes")
+    monkeypatch.setattr(orbax_memory, "INSIDE", "orbax.checkpoint.nowhere")
+    orbax_memory.keep_flat()

@@ -10,9 +10,10 @@ written is the same. Where another version has no such functions, nothing is don
 import os
 from collections.abc import Callable
 from functools import lru_cache, wraps
+from importlib import import_module
 from typing import Any
 
-from orbax.checkpoint._src.serialization import tensorstore_utils
+INSIDE = "orbax.checkpoint._src.serialization.tensorstore_utils"
 
 ELSEWHERE = "/elsewhere"
 """The directory of the specifications that are remembered."""
@@ -23,11 +24,15 @@ def keep_flat() -> None:
 
     Orbax loses one line of its log: how many bytes reached the disk. A second call does nothing.
     """
-    build = getattr(tensorstore_utils, "build_kvstore_tspec", None)
+    try:
+        inside: Any = import_module(INSIDE)
+    except ImportError:
+        return
+    build = getattr(inside, "build_kvstore_tspec", None)
     if build is not None and not hasattr(build, "__wrapped__"):
-        tensorstore_utils.build_kvstore_tspec = once_for_all_directories(build)
-    if hasattr(tensorstore_utils, "get_tensorstore_raw_bytes"):
-        tensorstore_utils.get_tensorstore_raw_bytes = lambda *_, **__: 0
+        inside.build_kvstore_tspec = once_for_all_directories(build)
+    if hasattr(inside, "get_tensorstore_raw_bytes"):
+        inside.get_tensorstore_raw_bytes = lambda *_, **__: 0
 
 
 def once_for_all_directories(build: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
