@@ -19,6 +19,7 @@ from metaopt.evaluation.trials import KEY_OF_EVALUATION
 from metaopt.experiment import make
 from metaopt.page import PAGE, html_table
 from metaopt.pretrained import load as pretrained
+from metaopt.recipes import summary
 from metaopt.run.directory import RunDirectory, write_atomically
 
 
@@ -166,12 +167,10 @@ def _usage(directory: RunDirectory, config: Config) -> str:
 
 def _page(directory: RunDirectory, config: Config, comparison: Comparison | None) -> str:
     rows = [row for row in directory.read_metrics() if row["loss"] is not None]
-    chosen, last = config.estimator, rows[-1]
-    name = config.optimizer.name
+    name, last = config.optimizer.name, rows[-1]
     facts = (
-        f"{chosen.name.upper()}, {chosen.particles} antithetic pairs, horizon {chosen.horizon}, "
-        f"window {chosen.window}, sigma {chosen.sigma:g}; {last['step']:,} outer steps, "
-        f"{last['unroll_steps']:,} unroll steps, {last['seconds']:.0f} s."
+        f"{summary(config)}; {last['step']:,} outer steps, {last['unroll_steps']:,} unroll steps, "
+        f"{last['seconds']:.0f} s."
     )
     training = figures.meta_training(
         np.array([row["step"] for row in rows]), np.array([row["loss"] for row in rows])
