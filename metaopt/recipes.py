@@ -91,6 +91,9 @@ RECIPES: dict[str, Config] = {
 def summary(config: Config) -> str:
     """A line on what a configuration trains, and how.
 
+    Args:
+      config: one that `metaopt.experiment.build` accepts.
+
     Example:
       >>> summary(RECIPES["tiny"])
       'sgd on quadratic by nres, 4 pairs, windows of 2 of 8 inner steps'
@@ -98,8 +101,7 @@ def summary(config: Config) -> str:
     chosen, problem = config.estimator, config.problem.name
     tasks = ", ".join([config.task.name, *config.mixture])
     what = f"{config.optimizer.name} on {tasks}" if problem == "training" else problem
-    # What is not known is not in the catalogue: `build` says so, in a better place.
-    takes = inspect.signature(ESTIMATORS.get(chosen.name, ESTIMATORS["nres"])).parameters
+    takes = inspect.signature(ESTIMATORS[chosen.name]).parameters
     number = f"{chosen.particles} {'pair' if 'sigma' in takes else 'particle'}"
     number += "s" * (chosen.particles != 1)
     window = f"windows of {chosen.window} of " if "window" in takes else ""

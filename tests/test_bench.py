@@ -53,6 +53,9 @@ def test_an_unknown_case_is_named(capsys, monkeypatch, tmp_path):
     assert command_line.main(["bench", "digits_w2", "--out", str(tmp_path / "b")]) == 2
     assert "unknown case 'digits_w2': did you mean 'digits_w" in capsys.readouterr().err
     assert command_line.main(["bench", "--seconds", "0"]) == 2
+    (tmp_path / "file").touch()
+    assert command_line.main(["bench", "lorenz", "--out", str(tmp_path / "file" / "b")]) == 2
+    assert "b cannot be written (Not a directory): choose" in capsys.readouterr().err
     assert not (tmp_path / "b").exists()
 
 

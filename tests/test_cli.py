@@ -1,5 +1,6 @@
 """The command line, as a person meets it: in a process of its own."""
 
+import inspect
 import json
 import random
 import shutil
@@ -11,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from metaopt import cli as command_line
+from metaopt.commands import COMMANDS
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +216,14 @@ def test_list_shows_every_catalogue(here, tmp_path):
     shown = " ".join(out.split())
     assert "tiny sgd on quadratic by nres, 4 pairs, windows of 2 of 8 inner steps" in shown
     assert "lorenz_bptt lorenz by bptt, 1 particle, 2000 inner steps" in shown
+
+
+def test_help_says_what_each_command_does(here, tmp_path):
+    code, out, _ = here(tmp_path, "--help")
+    assert code == 0
+    shown = " ".join(out.replace("│", " ").split())
+    for name, command in COMMANDS.items():
+        assert f"• {name} {' '.join(inspect.getdoc(command).split())}" in shown
 
 
 LONG = [

@@ -12,7 +12,7 @@ from metaopt.bench import outer_steps as bench
 from metaopt.bench import scaling as bench_scaling
 from metaopt.bench import update as bench_update
 from metaopt.registry import choose
-from metaopt.run.directory import write_atomically
+from metaopt.run.directory import make_folder, write_atomically
 
 
 def report_bench(
@@ -39,14 +39,14 @@ def report_bench(
       out: folder; files of the same name are replaced.
 
     Raises:
-      UserError: for an unknown case.
+      UserError: for an unknown case, or a folder that cannot be made.
     """
     every = bench.cases()
     for name in names:
         choose("case", name, every)
     if not names and not update and not scaling:
         names = tuple(every)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     found: dict[str, Any] = {}
 
     def keep(part: str, figures: Any) -> None:

@@ -20,7 +20,7 @@ from metaopt.diagnosis.diagnose import REFERENCE, Row, affordable, diagnose
 from metaopt.diagnosis.moments import Moments, squared_distance
 from metaopt.diagnosis.setup import Subject, candidates, find
 from metaopt.errors import UserError
-from metaopt.run.directory import write_atomically
+from metaopt.run.directory import make_folder, write_atomically
 from metaopt.sharding import particle_mesh, replicate
 
 KEY_OF_DIAGNOSIS = 0x64696167
@@ -57,12 +57,7 @@ def report_diagnosis(
     chosen = candidates(subject.config, subject.problem, estimators, reuses)
     (full,) = candidates(subject.config, subject.problem, ["full_es"])
     out = out or Path("runs") / f"diagnose-{subject.name}"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{out} cannot be written ({error.strerror}): choose another --out."
-        ) from error
+    make_folder(out)
     key = jax.random.fold_in(jax.random.key(subject.config.seed), KEY_OF_DIAGNOSIS)
     theta, data, key = replicate((subject.theta, subject.problem.data(), key), mesh)
     labels = ["reference", *(candidate.label for candidate in chosen)]

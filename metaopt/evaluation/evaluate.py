@@ -25,6 +25,7 @@ from metaopt.evaluation.baselines import RATES, baseline
 from metaopt.evaluation.found import Evaluation, write
 from metaopt.evaluation.measures import Row, summarise
 from metaopt.evaluation.trials import LONGER, Trial, horizons_of, measured_every, run_trial
+from metaopt.run.directory import make_folder
 from metaopt.types import Task
 
 
@@ -80,7 +81,7 @@ def evaluate(
     if T < 1:
         raise UserError(f"num_steps must be at least 1, got {T}.")
     every = measured_every(T)
-    cache = _folder(out) / "cache" if out is not None else None
+    cache = make_folder(Path(out)) / "cache" if out is not None else None
     thetas = jnp.array(rates, jnp.float32)
     total = len(made) * (len(trained) + len(swept))
     total += grid * len(grids.WIDTHS) * len(grids.DEPTHS) * (len(trained) + 1)
@@ -133,14 +134,3 @@ def evaluate(
     if out is not None:
         write(found, Path(out))
     return found
-
-
-def _folder(out: str | Path) -> Path:
-    out = Path(out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{out} cannot be used ({error.strerror}): choose another folder."
-        ) from error
-    return out

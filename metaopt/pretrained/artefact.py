@@ -16,7 +16,7 @@ from safetensors.numpy import load, save
 
 from metaopt.config import Component
 from metaopt.errors import UserError
-from metaopt.run.directory import write_atomically
+from metaopt.run.directory import make_folder, write_atomically
 from metaopt.theta import flatten_theta
 from metaopt.types import Theta
 
@@ -120,13 +120,7 @@ def make_empty(out: Path) -> None:
     Raises:
       UserError: where there is something in it, or it cannot be made.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        present = sorted(entry.name for entry in out.iterdir())
-    except OSError as error:
-        raise UserError(
-            f"{out} cannot be written ({error.strerror}): choose another --out."
-        ) from error
+    present = sorted(entry.name for entry in make_folder(out).iterdir())
     if present:
         raise UserError(f"{out} holds something already ({present[0]}): choose another --out.")
 

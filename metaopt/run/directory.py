@@ -206,6 +206,21 @@ def metrics_writer(directory: RunDirectory, step: int) -> MetricsWriter | NoMetr
     return MetricsWriter(directory, step) if is_first() else NoMetricsWriter()
 
 
+def make_folder(path: Path) -> Path:
+    """Makes a folder to write into, and those above it; one that is there is taken as it is.
+
+    Raises:
+      UserError: where it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}): choose another --out."
+        ) from error
+    return path
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Writes a file so that it is there in full or not at all."""
     temporary = path.with_name(path.name + ".tmp")
