@@ -3,7 +3,8 @@
     python tests/soak.py --minutes 60
 
 Prints the memory (resident, MiB), open files and files of the run along the way, and ends with 1
-where the last quarter has more than the second one, but for `GROWTH`. Linux only: it reads /proc/self.
+where the last quarter has more than the second one by over `GROWTH`. Linux only: it reads
+/proc/self.
 """
 
 import argparse
