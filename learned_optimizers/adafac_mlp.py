@@ -13,7 +13,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from learned_optimizers.factored import (
+from metaopt import LearnedOptimizer
+from metaopt.learned_optimizers.factored import (
     FACTORED_DECAYS,
     MOMENTUM_DECAYS,
     WIDTHS,
@@ -23,15 +24,14 @@ from learned_optimizers.factored import (
     element_features,
     init_accumulators,
 )
-from learned_optimizers.features import (
+from metaopt.learned_optimizers.features import (
     FirstLayer,
     apply,
     later_layers,
     time_features,
     validate_widths,
 )
-from learned_optimizers.transformation import transformation
-from metaopt import LearnedOptimizer
+from metaopt.learned_optimizers.transformation import transformation
 
 RMS_DECAYS = (0.999,)
 FEATURES = tuple(name for name in WIDTHS if name not in ("clipped_gradient", "normalised_gradient"))

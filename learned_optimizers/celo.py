@@ -15,7 +15,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from learned_optimizers.factored import (
+from metaopt import LearnedOptimizer
+from metaopt.learned_optimizers.factored import (
     GRADIENT_CLIP,
     Accumulators,
     FactoredRule,
@@ -25,9 +26,9 @@ from learned_optimizers.factored import (
     init_accumulators,
     rule_paths,
 )
-from learned_optimizers.features import apply, validate_widths
-from learned_optimizers.recurrent import Carry, start_carry
-from learned_optimizers.scheduler import (
+from metaopt.learned_optimizers.features import apply, validate_widths
+from metaopt.learned_optimizers.recurrent import Carry, start_carry
+from metaopt.learned_optimizers.scheduler import (
     FRACTIONS,
     LossBuffer,
     Scheduler,
@@ -38,9 +39,8 @@ from learned_optimizers.scheduler import (
     update_losses,
     validate_sizes,
 )
-from learned_optimizers.transformation import require_num_steps, transformation
-from learned_optimizers.velo import RMS_DECAY, rule_step
-from metaopt import LearnedOptimizer
+from metaopt.learned_optimizers.transformation import require_num_steps, transformation
+from metaopt.learned_optimizers.velo import RMS_DECAY, rule_step
 
 
 class CeloState(NamedTuple):

@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_optimizers.factored import (
+from metaopt import LearnedOptimizer, Theta
+from metaopt.learned_optimizers.factored import (
     GRADIENT_CLIP,
     Accumulators,
     FactoredRule,
@@ -26,9 +27,8 @@ from learned_optimizers.factored import (
     init_accumulators,
     rule_paths,
 )
-from learned_optimizers.features import apply, inverse_rms
-from learned_optimizers.transformation import transformation
-from metaopt import LearnedOptimizer, Theta
+from metaopt.learned_optimizers.features import apply, inverse_rms
+from metaopt.learned_optimizers.transformation import transformation
 
 HIDDEN = (8, 8)
 EPSILON = 1e-9

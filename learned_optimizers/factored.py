@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from learned_optimizers.features import ema, later_layers, normalised_product
+from metaopt.learned_optimizers.features import ema, later_layers, normalised_product
 
 MOMENTUM_DECAYS = FACTORED_DECAYS = (0.9, 0.99, 0.999)
 GRADIENT_CLIP = 1000.0

@@ -19,11 +19,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_optimizers.features import ema, over_elements, validate_widths
-from learned_optimizers.scheduled_adam import hyperparameters, init_hyperparameters
-from learned_optimizers.scheduler import FRACTIONS, fraction_features
-from learned_optimizers.transformation import require_num_steps, transformation
 from metaopt import LearnedOptimizer
+from metaopt.learned_optimizers.features import ema, over_elements, validate_widths
+from metaopt.learned_optimizers.scheduled_adam import hyperparameters, init_hyperparameters
+from metaopt.learned_optimizers.scheduler import FRACTIONS, fraction_features
+from metaopt.learned_optimizers.transformation import require_num_steps, transformation
 
 DECAYS = (0.5, 0.9, 0.99)
 NOMINAL = 2

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_optimizers.features import ema
-from learned_optimizers.transformation import transformation
 from metaopt import LearnedOptimizer
+from metaopt.learned_optimizers.features import ema
+from metaopt.learned_optimizers.transformation import transformation
 
 
 def sgd(*, learning_rate: float = 0.01) -> LearnedOptimizer:

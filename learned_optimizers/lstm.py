@@ -12,10 +12,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from learned_optimizers.features import apply, kernel_init, validate_widths
-from learned_optimizers.recurrent import Carry, LSTMCell
-from learned_optimizers.transformation import transformation
 from metaopt import LearnedOptimizer
+from metaopt.learned_optimizers.features import apply, kernel_init, validate_widths
+from metaopt.learned_optimizers.recurrent import Carry, LSTMCell
+from metaopt.learned_optimizers.transformation import transformation
 
 PREPROCESSING = 10.0
 

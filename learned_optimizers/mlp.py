@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_optimizers.features import (
+from metaopt import LearnedOptimizer
+from metaopt.learned_optimizers.features import (
     FirstLayer,
     apply,
     ema,
@@ -23,9 +24,8 @@ from learned_optimizers.features import (
     time_features,
     validate_widths,
 )
-from learned_optimizers.fused import choose_fused, fused_rule, with_derivatives_of
-from learned_optimizers.transformation import transformation
-from metaopt import LearnedOptimizer
+from metaopt.learned_optimizers.fused import choose_fused, fused_rule, with_derivatives_of
+from metaopt.learned_optimizers.transformation import transformation
 
 MOMENTUM_DECAYS = (0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
 EXP_MULT = STEP_MULT = 1e-3
@@ -67,10 +67,10 @@ def mlp(*, hidden: tuple[int, ...] = (32, 32), fused: bool | None = False) -> Le
 
     Args:
       hidden: widths of the hidden layers.
-      fused: run one kernel a tensor (`learned_optimizers.fused`), forward only; a derivative takes
-        the plain path, whose results these are up to rounding. None: on a GPU. On a CPU True runs
-        its interpreter, which is for tests. The kernel has not been run on a GPU yet, so it is not
-        the default there. It does not split a tensor that is sharded over devices.
+      fused: run one kernel a tensor (`metaopt.learned_optimizers.fused`), forward only; a
+        derivative takes the plain path, whose results these are up to rounding. None: on a GPU. On
+        a CPU True runs its interpreter, which is for tests. The kernel has not been run on a GPU
+        yet, so it is not the default there. It does not split a tensor sharded over devices.
 
     An element costs the kernel 15 numbers, 60 bytes: the gradient, the parameter and 6 momenta are
     read, 6 momenta and the update written. The RMS that normalises them reads the first 8 once more

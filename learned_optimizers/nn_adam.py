@@ -14,11 +14,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_optimizers.factored import GRADIENT_CLIP
-from learned_optimizers.features import apply, ema
-from learned_optimizers.recurrent import Carry, LSTMCell, log_magnitude, start_carry, zero_start
-from learned_optimizers.transformation import transformation
 from metaopt import LearnedOptimizer
+from metaopt.learned_optimizers.factored import GRADIENT_CLIP
+from metaopt.learned_optimizers.features import apply, ema
+from metaopt.learned_optimizers.recurrent import (
+    Carry,
+    LSTMCell,
+    log_magnitude,
+    start_carry,
+    zero_start,
+)
+from metaopt.learned_optimizers.transformation import transformation
 
 WIDTH = 32
 FEATURES = 19

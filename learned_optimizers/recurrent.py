@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from learned_optimizers.features import kernel_init
+from metaopt.learned_optimizers.features import kernel_init
 
 
 class Carry(NamedTuple):

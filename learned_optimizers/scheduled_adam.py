@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_optimizers.features import ema
-from learned_optimizers.transformation import require_num_steps, transformation
 from metaopt import Key, LearnedOptimizer, Theta
+from metaopt.learned_optimizers.features import ema
+from metaopt.learned_optimizers.transformation import require_num_steps, transformation
 
 HORIZON = 100
 """T at which the horizon's exponent changes nothing."""

@@ -12,8 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from learned_optimizers.features import ema, kernel_init
-from learned_optimizers.recurrent import Carry, LSTMCell, zero_start
+from metaopt.learned_optimizers.features import ema, kernel_init
+from metaopt.learned_optimizers.recurrent import Carry, LSTMCell, zero_start
 
 FRACTIONS = (0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1)
 SHORTEST_HALF_LIFE = 10.0

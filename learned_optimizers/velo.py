@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from learned_optimizers.factored import (
+from metaopt import LearnedOptimizer
+from metaopt.learned_optimizers.factored import (
     GRADIENT_CLIP,
     Accumulators,
     FactoredRule,
@@ -27,9 +28,9 @@ from learned_optimizers.factored import (
     init_accumulators,
     rule_paths,
 )
-from learned_optimizers.features import apply, validate_widths
-from learned_optimizers.recurrent import Carry, log_magnitude, start_carry
-from learned_optimizers.scheduler import (
+from metaopt.learned_optimizers.features import apply, validate_widths
+from metaopt.learned_optimizers.recurrent import Carry, log_magnitude, start_carry
+from metaopt.learned_optimizers.scheduler import (
     SHORTEST_HALF_LIFE,
     LossBuffer,
     Scheduler,
@@ -40,8 +41,7 @@ from learned_optimizers.scheduler import (
     update_losses,
     validate_sizes,
 )
-from learned_optimizers.transformation import require_num_steps, transformation
-from metaopt import LearnedOptimizer
+from metaopt.learned_optimizers.transformation import require_num_steps, transformation
 
 LossFeatures = Literal["corrected", "released"]
 

@@ -1,16 +1,15 @@
 """Meta-train learned optimizers with Noise-Reuse Evolution Strategies in JAX, and use them."""
 
-from metaopt import estimators, inner, outer
-from metaopt.errors import UserError
-from metaopt.evaluation.evaluate import evaluate
-from metaopt.linen import apply_gradients
-from metaopt.pretrained.importer import theta_from_public
-from metaopt.pretrained.load import OutsideTrainedRange
-from metaopt.pretrained.load import load_optimizer as load
-from metaopt.registry import catalogue, choose
-from metaopt.stream import Stream, shuffled_rows
-from metaopt.theta import flatten_theta, unflatten_theta
-from metaopt.types import (
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from metaopt import estimators
+from metaopt.config.registry import catalogue, choose
+from metaopt.core import inner, outer
+from metaopt.core.data_stream import Stream, shuffled_rows
+from metaopt.core.errors import UserError
+from metaopt.core.theta import flatten_theta, unflatten_theta
+from metaopt.core.types import (
     Estimate,
     GradientEstimator,
     Key,
@@ -21,7 +20,15 @@ from metaopt.types import (
     Theta,
     UnrolledProblem,
 )
-from metaopt.unroll import unroll
+from metaopt.core.unroll import unroll
+from metaopt.integrations.linen import apply_gradients
+from metaopt.pretrained.importer import import_theta
+from metaopt.pretrained.load import OutsideTrainedRange
+from metaopt.pretrained.load import load_optimizer as load
+
+if TYPE_CHECKING:
+    from metaopt import learned_optimizers, plotting, tasks
+    from metaopt.evaluation.evaluate import evaluate
 
 __version__ = "0.1.0"
 
@@ -44,11 +51,34 @@ __all__ = [
     "estimators",
     "evaluate",
     "flatten_theta",
+    "import_theta",
     "inner",
+    "learned_optimizers",
     "load",
     "outer",
+    "plotting",
     "shuffled_rows",
-    "theta_from_public",
+    "tasks",
     "unflatten_theta",
     "unroll",
 ]
+
+_LATER = {
+    "evaluate": "metaopt.evaluation.evaluate:evaluate",
+    "learned_optimizers": "metaopt.learned_optimizers",
+    "plotting": "metaopt.plotting",
+    "tasks": "metaopt.tasks",
+}
+"""What needs more than `import metaopt` should: imported when it is first asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'metaopt' has no attribute {name!r}")
+    module, _, inside = _LATER[name].partition(":")
+    found = import_module(module)
+    return globals().setdefault(name, getattr(found, inside) if inside else found)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

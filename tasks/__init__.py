@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 from metaopt import Task, UnrolledProblem
-from tasks.analytic import influence_balancing, linear_recursion, quadratic
-from tasks.classification import digits_mlp
-from tasks.family import small_mlps
-from tasks.held_out import diabetes_mlp, digits_autoencoder, digits_cnn
-from tasks.lorenz import lorenz
+from metaopt.tasks.analytic import influence_balancing, linear_recursion, quadratic
+from metaopt.tasks.classification import digits_mlp
+from metaopt.tasks.family import small_mlps
+from metaopt.tasks.held_out import diabetes_mlp, digits_autoencoder, digits_cnn
+from metaopt.tasks.lorenz import lorenz
 
 TASKS: dict[str, Callable[..., Task]] = {
     "diabetes_mlp": diabetes_mlp,

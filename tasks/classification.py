@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from metaopt import Task
-from tasks import datasets
+from metaopt.tasks import datasets
 
 ACTIVATIONS = {"gelu": nn.gelu, "relu": nn.relu, "tanh": nn.tanh}
 
@@ -36,7 +36,8 @@ def digits_mlp(
 ) -> Task:
     """An MLP on the 8x8 digits, 64 -> hidden -> 10, softmax cross-entropy in nats.
 
-    Pixels are divided by 16. Batches are drawn with replacement. Splits: `tasks.datasets.digits`.
+    Pixels are divided by 16. Batches are drawn with replacement. Splits:
+    `metaopt.tasks.datasets.digits`.
 
     Args:
       hidden: widths of the hidden layers.

@@ -113,7 +113,9 @@ def _read(name: str, data_dir: str | None) -> Splits:
 
 
 def _prepared(name: str, data_dir: str | None):
-    from tasks.sklearn_builder import Sklearn  # TFDS is slow to import, and not always there
+    from metaopt.tasks.sklearn_builder import (
+        Sklearn,  # TFDS is slow to import, and not always there
+    )
 
     builder = Sklearn(config=name, data_dir=data_dir, file_format="array_record")
     try:

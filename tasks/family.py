@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metaopt import PyTree, Task
-from tasks import datasets
+from metaopt.tasks import datasets
 
 INPUTS = 64
 CLASSES = 10
@@ -66,8 +66,8 @@ def small_mlps(*, max_width: int = 32, max_depth: int = 3, max_batch_size: int =
     A member's data set, activation (ReLU, tanh or GELU) and depth are drawn evenly; width (from 4),
     batch size (from 16) and initial scale (0.5 to 2) log-uniformly. Digits' pixels are divided by
     16, the other sets standardised; batches are drawn with replacement; splits:
-    `tasks.datasets`. The loss is the cross-entropy divided by log(classes), so that a blind guess
-    is 1 for every member; it counts up to 3.
+    `metaopt.tasks.datasets`. The loss is the cross-entropy divided by log(classes), so that a blind
+    guess is 1 for every member; it counts up to 3.
 
     A network has room for ``max_depth`` layers of ``max_width`` units and for 64 features and 10
     classes. Parameters that a member does not use start at zero and have gradient zero. A learned

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from metaopt import Task
-from tasks import datasets
+from metaopt.tasks import datasets
 
 PIXEL_VARIANCE = 0.1414
 
@@ -41,7 +41,7 @@ def digits_cnn(*, channels: int = 16, batch_size: int = 64) -> Task:
     """A small convolutional network on the 8x8 digits, softmax cross-entropy in nats.
 
     Two 3x3 convolutions of stride 2 with ReLU, the mean over the image, one dense layer. Pixels are
-    divided by 16; splits: `tasks.datasets.digits`.
+    divided by 16; splits: `metaopt.tasks.datasets.digits`.
 
     Args:
       channels: of each convolution.
@@ -71,7 +71,7 @@ def digits_autoencoder(*, code: int = 16, batch_size: int = 64) -> Task:
     """Compress the 8x8 digits, 64 -> code -> 64 with tanh: squared error a pixel over its variance.
 
     The variance is that of a pixel of the whole data set, 0.1414 where pixels go from 0 to 1, so
-    that the best constant over all pixels has loss 1. Splits: `tasks.datasets.digits`.
+    that the best constant over all pixels has loss 1. Splits: `metaopt.tasks.datasets.digits`.
 
     Args:
       code: width of the layer between.
@@ -100,7 +100,7 @@ def diabetes_mlp(*, hidden: int = 32, batch_size: int = 32) -> Task:
     """Predict the progression of diabetes, 10 -> hidden -> 1 with tanh: squared error.
 
     Features and label are standardised, so that the mean of the labels has loss 1. Splits:
-    `tasks.datasets.tabular`.
+    `metaopt.tasks.datasets.tabular`.
 
     Args:
       hidden: width of the hidden layer.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import tensorflow_datasets as tfds
+from etils import epath
 from sklearn import datasets
 
 tfds.disable_progress_bar()
@@ -38,6 +39,8 @@ def _uci(number: int) -> str:
 class Sklearn(tfds.core.GeneratorBasedBuilder):
     """Small data sets from the copies that scikit-learn carries, as they are there."""
 
+    # TFDS would look for it by the module's name, which is not where the file is in a checkout.
+    pkg_dir_path = epath.Path(__file__).parent
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "Row i is in train, train, train, valid, test by i mod 5."}  # noqa: RUF012
     BUILDER_CONFIGS = [  # noqa: RUF012

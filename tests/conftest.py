@@ -37,7 +37,7 @@ def cli():
     env = os.environ | {"JAX_COMPILATION_CACHE_DIR": CACHE, "COLUMNS": "100"}
 
     def run(*args, start=False, **options):
-        command = [sys.executable, "-m", "metaopt.cli", *map(str, args)]
+        command = [sys.executable, "-m", "metaopt", *map(str, args)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         options = {"env": env, "text": True} | pipes | options
         if start:

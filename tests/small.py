@@ -5,7 +5,7 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 
-from learned_optimizers import LEARNED_OPTIMIZERS
+from metaopt.learned_optimizers import LEARNED_OPTIMIZERS
 
 SMALL = {
     "celo": {"lstm_hidden_size": 4},

@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from metaopt.devices import prepare_jax
-from metaopt.recipes import RECIPES
-from metaopt.train import Progress, train
+from metaopt.config.recipes import RECIPES
+from metaopt.training.loop import Progress, train
+from metaopt.training.placement import prepare_jax
 
 
 class Sample(NamedTuple):

@@ -20,9 +20,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from metaopt.devices import prepare_jax
-from metaopt.recipes import RECIPES
-from metaopt.train import train
+from metaopt.config.recipes import RECIPES
+from metaopt.training.loop import train
+from metaopt.training.placement import prepare_jax
 
 CONFIG = dataclasses.replace(RECIPES["tiny"], outer_steps=200, checkpoint_every=2)
 SECONDS = 1.0

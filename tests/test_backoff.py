@@ -6,11 +6,12 @@ import numpy as np
 import optax
 import pytest
 
-from metaopt import Estimate, UnrolledProblem, UserError, backoff, outer
-from metaopt.backoff import HALVINGS, PATIENCE
-from metaopt.config import Component, Config, EstimatorConfig, EvaluationConfig, OuterConfig
+from metaopt import Estimate, UnrolledProblem, UserError, outer
+from metaopt.config.schema import Component, Config, EstimatorConfig, EvaluationConfig, OuterConfig
+from metaopt.core import backoff
+from metaopt.core.backoff import HALVINGS, PATIENCE
 from metaopt.estimators import nres
-from metaopt.train import train
+from metaopt.training.loop import train
 
 
 def cliff(*, edge: float = 1.0, cap: float | None = None) -> UnrolledProblem:
@@ -68,7 +69,9 @@ def test_small_steps_grow_again():
 
 
 def test_a_hopeless_run_ends_with_a_sentence_and_is_saved(tmp_path, monkeypatch):
-    monkeypatch.setattr("metaopt.experiment.make", lambda kind, component: cliff(edge=-1.0))
+    monkeypatch.setattr(
+        "metaopt.training.experiment.make", lambda kind, component: cliff(edge=-1.0)
+    )
     config = Config(
         problem=Component("cliff"),
         estimator=EstimatorConfig(particles=4, horizon=4, window=2, sigma=0.1),

@@ -5,13 +5,13 @@ import dataclasses
 import jax.numpy as jnp
 import pytest
 
-from metaopt import cli as command_line
 from metaopt.bench import outer_steps as bench
 from metaopt.bench import scaling as bench_scaling
-from metaopt.experiment import build
-from metaopt.recipes import RECIPES
-from metaopt.run.program import program
-from metaopt.sharding import particle_mesh
+from metaopt.commands import main as command_line
+from metaopt.config.recipes import RECIPES
+from metaopt.parallel.sharding import particle_mesh
+from metaopt.training.experiment import build
+from metaopt.training.program import program
 
 TINY = RECIPES["tiny"]
 
@@ -49,7 +49,7 @@ def test_more_rows_are_the_same_rows_again():
 
 
 def test_an_unknown_case_is_named(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("metaopt.devices.prepare_jax", lambda devices=None: None)
+    monkeypatch.setattr("metaopt.training.placement.prepare_jax", lambda devices=None: None)
     assert command_line.main(["bench", "digits_w2", "--out", str(tmp_path / "b")]) == 2
     assert "unknown case 'digits_w2': did you mean 'digits_w" in capsys.readouterr().err
     assert command_line.main(["bench", "--seconds", "0"]) == 2

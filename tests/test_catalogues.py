@@ -1,6 +1,5 @@
 """Conformance of everything in the catalogues, and the directions of imports."""
 
-import ast
 import inspect
 import subprocess
 import sys
@@ -14,12 +13,12 @@ import optax
 import pytest
 
 import metaopt
-from learned_optimizers import LEARNED_OPTIMIZERS
 from metaopt import unroll
-from metaopt.experiment import build
-from metaopt.recipes import RECIPES
-from metaopt.registry import catalogue
-from tasks import PROBLEMS, TASKS, datasets
+from metaopt.config.recipes import RECIPES
+from metaopt.config.registry import catalogue
+from metaopt.learned_optimizers import LEARNED_OPTIMIZERS
+from metaopt.tasks import PROBLEMS, TASKS, datasets
+from metaopt.training.experiment import build
 
 ROOT = Path(__file__).parent.parent
 PARAMS = {"kernel": jnp.ones((3, 4)), "bias": jnp.zeros(4), "scale": jnp.float32(2.0)}
@@ -205,31 +204,6 @@ def test_factories_refuse_bad_values(factory, arguments, said):
     with pytest.raises(ValueError) as error:
         factory(**arguments)
     assert said in str(error.value)
-
-
-def imported_modules(package):
-    for path in sorted((ROOT / package).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom):
-                yield path.stem, node.module, [alias.name for alias in node.names]
-            elif isinstance(node, ast.Import):
-                for alias in node.names:
-                    yield path.stem, alias.name, []
-
-
-def test_directions_of_imports():
-    order = ["types", "unroll", "inner", "outer", "train", "cli"]
-    for importer, module, names in imported_modules("metaopt"):
-        assert module.partition(".")[0] not in ("tasks", "learned_optimizers")
-        if importer in order:
-            targets = names if module == "metaopt" else [module.removeprefix("metaopt.")]
-            later = order[order.index(importer) + 1 :]
-            assert not set(targets) & set(later), f"{importer} imports {targets}"
-    for package, other in (("tasks", "learned_optimizers"), ("learned_optimizers", "tasks")):
-        for importer, module, names in imported_modules(package):
-            assert module.partition(".")[0] != other
-            if module.partition(".")[0] == "metaopt":
-                assert module == "metaopt" and set(names) <= set(metaopt.__all__), importer
 
 
 def test_import_metaopt_is_light():

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from metaopt import cli as command_line
 from metaopt.commands import COMMANDS
+from metaopt.commands import main as command_line
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_the_page_is_self_contained(trained):
 @pytest.fixture
 def here(monkeypatch, capsys):
     """Runs the command line in this process: ``here(folder, "train", ...) -> code, out, err``."""
-    monkeypatch.setattr("metaopt.devices.prepare_jax", lambda devices=None: None)
+    monkeypatch.setattr("metaopt.training.placement.prepare_jax", lambda devices=None: None)
 
     def run(folder, *args):
         monkeypatch.chdir(folder)

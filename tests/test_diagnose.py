@@ -7,15 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metaopt import cli as command_line
-from metaopt.config import Component, Config, EstimatorConfig, to_json
+from metaopt.commands import main as command_line
+from metaopt.config.recipes import RECIPES
+from metaopt.config.schema import Component, Config, EstimatorConfig, to_json
+from metaopt.diagnosis.candidates import candidates
 from metaopt.diagnosis.diagnose import Candidate, affordable, diagnose, population
 from metaopt.diagnosis.moments import sample, squared_distance
-from metaopt.diagnosis.setup import candidates
 from metaopt.estimators import ESTIMATORS
-from metaopt.recipes import RECIPES
-from metaopt.sharding import particle_mesh
-from tasks import linear_recursion
+from metaopt.parallel.sharding import particle_mesh
+from metaopt.tasks import linear_recursion
 
 HORIZON, WINDOW, DIM, SIGMA = 8, 2, 3, 0.3
 BUDGET = 400_000
@@ -169,7 +169,7 @@ def test_arguments_follow_the_signature(monkeypatch):
 @pytest.fixture
 def here(monkeypatch, capsys, tmp_path):
     """Runs the command line in this process, an empty folder: ``here(...) -> code, out, err``."""
-    monkeypatch.setattr("metaopt.devices.prepare_jax", lambda devices=None: None)
+    monkeypatch.setattr("metaopt.training.placement.prepare_jax", lambda devices=None: None)
     monkeypatch.setenv("COLUMNS", "110")
     monkeypatch.chdir(tmp_path)
 

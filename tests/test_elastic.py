@@ -12,12 +12,12 @@ from test_estimators import make as make_any
 from test_train import TINY, after, bits, metrics
 
 from metaopt import GradientEstimator, outer
-from metaopt.errors import UserError
+from metaopt.core import resize
+from metaopt.core.errors import UserError
 from metaopt.estimators import ESTIMATORS, nres
-from metaopt.run import elastic
-from metaopt.sharding import particle_mesh
-from metaopt.train import train
-from tasks import linear_recursion
+from metaopt.parallel.sharding import particle_mesh
+from metaopt.tasks import linear_recursion
+from metaopt.training.loop import train
 
 PROBLEM = linear_recursion(loss="quadratic")
 TX = optax.sgd(1e-2)
@@ -39,7 +39,7 @@ def run(particles, steps, **arguments):
 
 def resized(state, particles, **arguments):
     estimator = make(particles, **arguments)
-    return jax.jit(lambda state: elastic.resize(estimator, state, ()))(state)
+    return jax.jit(lambda state: resize.resize(estimator, state, ()))(state)
 
 
 def rows(tree, index):
@@ -138,7 +138,7 @@ def test_every_estimator_of_the_catalogue_can():
     assert all(make_any(name, PROBLEM).resize is not None for name in ESTIMATORS)
     silent = GradientEstimator(lambda *_: None, lambda *_: None)
     with pytest.raises(ValueError, match="the number of particles cannot be changed"):
-        elastic.resize(silent, run(4, 3), ())
+        resize.resize(silent, run(4, 3), ())
 
 
 def test_a_finished_run_keeps_its_number_of_particles(tmp_path):

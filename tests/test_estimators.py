@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from metaopt import UnrolledProblem, unroll
-from metaopt.chunks import advance_in_chunks, affordable
 from metaopt.estimators import ESTIMATORS, gpes, nres, pes
-from metaopt.horizons import growing, log_uniform
-from metaopt.sharding import particle_mesh
-from tasks import linear_recursion
+from metaopt.estimators.horizons import growing, log_uniform
+from metaopt.parallel.chunks import advance_in_chunks, affordable
+from metaopt.parallel.sharding import particle_mesh
+from metaopt.tasks import linear_recursion
 
 HORIZON, WINDOW, DIM, SIGMA = 8, 2, 3, 0.3
 THETA = jnp.array([0.3, -0.2, 0.5])

@@ -11,13 +11,13 @@ import optax
 import pytest
 
 import metaopt
-from learned_optimizers import LEARNED_OPTIMIZERS
 from metaopt import UserError
 from metaopt.evaluation import grids, statistics
 from metaopt.evaluation.baselines import BASELINES, RATES, baseline
 from metaopt.evaluation.measures import counted, diverged, steps_to_reach
 from metaopt.evaluation.trials import Trial, measured_every, run_trial
-from tasks import TASKS
+from metaopt.learned_optimizers import LEARNED_OPTIMIZERS
+from metaopt.tasks import TASKS
 
 SGD = LEARNED_OPTIMIZERS["sgd"]()
 THETA = {"log_lr": jnp.float32(0.5)}

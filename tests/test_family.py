@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sklearn import datasets as sklearn_datasets
 
-from learned_optimizers import LEARNED_OPTIMIZERS
 from metaopt import inner
-from tasks import TASKS, datasets
-from tasks.family import ACTIVATIONS, SETS, Member
+from metaopt.learned_optimizers import LEARNED_OPTIMIZERS
+from metaopt.tasks import TASKS, datasets
+from metaopt.tasks.family import ACTIVATIONS, SETS, Member
 
 WIDTH = 8
 MEMBERS = [

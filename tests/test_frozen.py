@@ -7,8 +7,8 @@ import optax
 import pytest
 
 from metaopt import UserError
-from metaopt.config import Component, Config, OuterConfig, from_json, to_json
-from metaopt.experiment import build
+from metaopt.config.schema import Component, Config, OuterConfig, from_json, to_json
+from metaopt.training.experiment import build
 
 
 def config(*frozen, **outer):

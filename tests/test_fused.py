@@ -11,9 +11,9 @@ import pytest
 from jax.sharding import AxisType
 from test_golden import excess, read, select
 
-from learned_optimizers import import_theta, mlp
-from learned_optimizers.fused import BLOCK, fused_rule
-from learned_optimizers.mlp import MLPState
+from metaopt.learned_optimizers import import_theta, mlp
+from metaopt.learned_optimizers.fused import BLOCK, fused_rule
+from metaopt.learned_optimizers.mlp import MLPState
 
 # Ranks 0 to 3, one of them bfloat16; below a block, ragged, several blocks.
 SHAPES = {"scalar": (), "bias": (5,), "kernel": (2, BLOCK + 3), "stack": (2, 3, 4)}
@@ -142,7 +142,7 @@ def test_a_rule_of_rows_and_columns():
 @pytest.mark.parametrize("particles", [False, True])
 def test_lowers_for_a_gpu(monkeypatch, particles):
     """Triton's own checks of the kernels, which need no GPU: widths, masks, gathers, products."""
-    monkeypatch.setattr("learned_optimizers.fused.on_gpu", lambda: True)
+    monkeypatch.setattr("metaopt.learned_optimizers.fused.on_gpu", lambda: True)
     automatic = mlp(fused=None)
 
     def both(other, *arguments):

@@ -10,12 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from metaopt import UserError
-from metaopt.config import Component, Config, flat, from_json, to_json
-from metaopt.experiment import build
+from metaopt.config.schema import Component, Config, flat, from_json, to_json
+from metaopt.core.files import sha256
 from metaopt.pretrained import artefact, importer
 from metaopt.pretrained import load as pretrained
 from metaopt.pretrained.trace import read_trace
-from metaopt.run import checkpoint
+from metaopt.training import checkpoints
+from metaopt.training.experiment import build
 
 SHIPPED = Path(__file__).parent.parent / "checkpoints" / "mlp-digits"
 
@@ -133,9 +134,11 @@ def test_checkpoint_sums(tmp_path, data):
     folder = tmp_path / "7"
     folder.mkdir(exist_ok=True)
     (folder / "a").write_bytes(b"content")
-    sums = json.dumps({"a": checkpoint._sha256(folder / "a")})
-    (folder / checkpoint.SUMS).write_bytes(edited(sums.encode(), data))
-    assert checkpoint.find_damage(folder) is None or isinstance(checkpoint.find_damage(folder), str)
+    sums = json.dumps({"a": sha256(folder / "a")})
+    (folder / checkpoints.SUMS).write_bytes(edited(sums.encode(), data))
+    assert checkpoints.find_damage(folder) is None or isinstance(
+        checkpoints.find_damage(folder), str
+    )
 
 
 @fuzz

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from learned_optimizers import LEARNED_OPTIMIZERS, import_theta
+from metaopt.learned_optimizers import LEARNED_OPTIMIZERS, import_theta
 
 VELO = {"lstm_hidden_size": 32, "param_inits": 8}
 

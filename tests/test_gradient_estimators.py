@@ -9,13 +9,13 @@ import optax
 import pytest
 from test_estimators import DIM, HORIZON, THETA, WINDOW, make, step_jacobian, updates
 
-from learned_optimizers import sgd
 from metaopt import inner, outer, unroll
 from metaopt.estimators import ESTIMATORS
-from metaopt.estimators.floats import floats, with_floats
+from metaopt.estimators.float_leaves import floats, with_floats
 from metaopt.estimators.reverse_mode import unroll_in_segments
-from metaopt.sharding import particle_mesh
-from tasks import influence_balancing, linear_recursion, quadratic
+from metaopt.learned_optimizers import sgd
+from metaopt.parallel.sharding import particle_mesh
+from metaopt.tasks import influence_balancing, linear_recursion, quadratic
 
 NAMES = ["bptt", "forward", "tbptt", "uoro"]
 RUNS = 20_000

@@ -8,7 +8,7 @@ import pytest
 from small import made
 
 import metaopt
-from metaopt import cli as command_line
+from metaopt.commands import main as command_line
 from metaopt.pretrained.importer import read_msgpack
 
 SIZES = ["--args", "lstm_hidden_size=4", "param_inits=2"]
@@ -120,4 +120,4 @@ def test_every_leaf_has_a_public_path(name):
     ours = metaopt.flatten_theta(theta)
     assert sorted(optimizer.public_paths.values()) == sorted(ours)
     flat = {theirs: ours[path] for theirs, path in optimizer.public_paths.items()}
-    jax.tree.map(np.testing.assert_array_equal, metaopt.theta_from_public(optimizer, flat), theta)
+    jax.tree.map(np.testing.assert_array_equal, metaopt.import_theta(optimizer, flat), theta)

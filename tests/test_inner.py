@@ -6,9 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from learned_optimizers import sgd
 from metaopt import Task, inner, unroll
-from tasks import quadratic
+from metaopt.learned_optimizers import sgd
+from metaopt.tasks import quadratic
 
 
 def test_gradient_descent_on_a_quadratic_by_hand():

@@ -10,7 +10,7 @@ import pytest
 
 from metaopt import unroll
 from metaopt.estimators import full_es, gpes
-from tasks import lorenz
+from metaopt.tasks import lorenz
 
 PROBLEM = lorenz()
 

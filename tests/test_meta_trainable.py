@@ -7,8 +7,8 @@ import optax
 import pytest
 from small import made, specs
 
-from learned_optimizers import LEARNED_OPTIMIZERS
 from metaopt import Task, estimators, inner, outer, unroll
+from metaopt.learned_optimizers import LEARNED_OPTIMIZERS
 
 
 def tiny_task():

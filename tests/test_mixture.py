@@ -9,13 +9,13 @@ import optax
 import pytest
 
 from metaopt import Estimate, GradientEstimator, UserError, outer
+from metaopt.config.recipes import RECIPES
 from metaopt.estimators import nres
-from metaopt.experiment import build
-from metaopt.mixture import DECAY, mixture
-from metaopt.recipes import RECIPES
-from metaopt.sharding import particle_mesh
-from metaopt.train import train
-from tasks import linear_recursion
+from metaopt.estimators.mixture import DECAY, mixture
+from metaopt.parallel.sharding import particle_mesh
+from metaopt.tasks import linear_recursion
+from metaopt.training.experiment import build
+from metaopt.training.loop import train
 
 TINY = dataclasses.replace(
     RECIPES["tiny"],

@@ -17,7 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from small import made, specs
 
 import metaopt
-from learned_optimizers import LEARNED_OPTIMIZERS, celo2, scale_by_celo2
+from metaopt.learned_optimizers import LEARNED_OPTIMIZERS, celo2, scale_by_celo2
 
 READS_LOSS = {"velo", "celo"}
 READS_HORIZON = READS_LOSS | {"gated_adam", "scheduled_adam"}

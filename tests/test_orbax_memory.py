@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import pytest
 from orbax.checkpoint._src.serialization import tensorstore_utils
 
-from metaopt.run import orbax_memory
-from metaopt.run.checkpoint import Checkpoints
+from metaopt.training import orbax_leak
+from metaopt.training.checkpoints import Checkpoints
 
 ARRAYS = 30
 SAVES = 20
@@ -51,9 +51,9 @@ OPTIONS = [
 @pytest.mark.parametrize("name", [None, "a", "b"])
 def test_specifications_are_orbaxs_own(name, options):
     """In one directory after another, with and without a process's own part of it."""
-    orbax_memory.keep_flat()
+    orbax_leak.keep_flat()
     ours = tensorstore_utils.build_kvstore_tspec
-    for folder in ("/x/1", "/x/2", "/x/./3", orbax_memory.ELSEWHERE):
+    for folder in ("/x/1", "/x/2", "/x/./3", orbax_leak.ELSEWHERE):
         spec = ours(folder, name, **options)
         assert spec == ours.__wrapped__(folder, name, **options)
         spec["base"] = "changed"  # nobody else's
@@ -64,8 +64,8 @@ def test_another_orbax_is_left_alone(monkeypatch):
     """One that has other names inside, of functions or of the module."""
     monkeypatch.delattr(tensorstore_utils, "build_kvstore_tspec")
     monkeypatch.delattr(tensorstore_utils, "get_tensorstore_raw_bytes")
-    orbax_memory.keep_flat()
+    orbax_leak.keep_flat()
     assert not hasattr(tensorstore_utils, "build_kvstore_tspec")
     assert not hasattr(tensorstore_utils, "get_tensorstore_raw_bytes")
-    monkeypatch.setattr(orbax_memory, "INSIDE", "orbax.checkpoint.nowhere")
-    orbax_memory.keep_flat()
+    monkeypatch.setattr(orbax_leak, "INSIDE", "orbax.checkpoint.nowhere")
+    orbax_leak.keep_flat()

@@ -7,7 +7,7 @@ import optax
 
 from metaopt import Estimate, GradientEstimator, outer, unroll
 from metaopt.estimators import nres
-from tasks import linear_recursion
+from metaopt.tasks import linear_recursion
 
 
 def start(tx):

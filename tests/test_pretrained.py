@@ -15,12 +15,12 @@ import pytest
 from safetensors import safe_open
 
 import metaopt
-from metaopt import cli as command_line
-from metaopt.config import Component, Config, EstimatorConfig, OuterConfig, from_json
+from metaopt.commands import main as command_line
+from metaopt.config.recipes import RECIPES
+from metaopt.config.schema import Component, Config, EstimatorConfig, OuterConfig, from_json
+from metaopt.exporting.card import to_command
 from metaopt.pretrained import load as pretrained
 from metaopt.pretrained import shipped, trace
-from metaopt.pretrained.card import to_command
-from metaopt.recipes import RECIPES
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = sorted(path for path in (ROOT / "checkpoints").iterdir() if (path / "CARD.md").is_file())
@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("pretrained")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
-        patch.setattr("metaopt.devices.prepare_jax", lambda devices=None: None)
+        patch.setattr("metaopt.training.placement.prepare_jax", lambda devices=None: None)
         train = ["train", "tiny", "--out", "runs/small", "--outer-steps", "5", "--seed", "3"]
         assert command_line.main([*train, "--quiet", "--devices", "1"]) == 0
         assert command_line.main(["export", "runs/small", "--name", "small"]) == 0
@@ -50,7 +50,7 @@ def exported(folder, tmp_path):
 @pytest.fixture
 def main(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("metaopt.devices.prepare_jax", lambda devices=None: None)
+    monkeypatch.setattr("metaopt.training.placement.prepare_jax", lambda devices=None: None)
 
     def run(*argv):
         code = command_line.main([*map(str, argv)])

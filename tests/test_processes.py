@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from test_train import bits, metrics
 
-from metaopt import cli as command_line
-from metaopt.errors import UserError
-from metaopt.processes import ADDRESS, COUNT, INDEX, join
-from metaopt.recipes import RECIPES
-from metaopt.sharding import particle_mesh
-from metaopt.train import train
+from metaopt.commands import main as command_line
+from metaopt.config.recipes import RECIPES
+from metaopt.core.errors import UserError
+from metaopt.parallel.processes import ADDRESS, COUNT, INDEX, join
+from metaopt.parallel.sharding import particle_mesh
+from metaopt.training.loop import train
 
 STEPS = 120
 EIGHT = dataclasses.replace(

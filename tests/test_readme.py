@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from metaopt import cli as command_line
+from metaopt.commands import main as command_line
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -25,9 +25,8 @@ def test_the_first_commands_are_the_two():
 
 def test_everything_runs_in_order(tmp_path, monkeypatch, capsys):
     """In one folder, runs shortened to two outer steps, evaluations to the smallest task."""
-    (tmp_path / "checkpoints").symlink_to(ROOT / "checkpoints")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("metaopt.devices.prepare_jax", lambda devices=None: None)
+    monkeypatch.setattr("metaopt.training.placement.prepare_jax", lambda devices=None: None)
     monkeypatch.setattr("metaopt.diagnosis.diagnose.SECONDS", 0.1)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.values["jax_compilation_cache_dir"])
     lines = "\n".join(blocks("bash")).replace("&&", "\n").splitlines()

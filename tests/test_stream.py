@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from metaopt import Stream, UserError, shuffled_rows
-from metaopt.config import Component, Config, EstimatorConfig
-from metaopt.experiment import build
-from metaopt.stream import Feed
-from metaopt.train import train
-from tasks import TASKS, datasets
+from metaopt.config.schema import Component, Config, EstimatorConfig
+from metaopt.core.data_stream import Feed
+from metaopt.tasks import TASKS, datasets
+from metaopt.training.experiment import build
+from metaopt.training.loop import train
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4, 7])

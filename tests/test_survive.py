@@ -10,9 +10,9 @@ from pathlib import Path
 
 from conftest import CACHE
 
-from metaopt.processes import ADDRESS, COUNT, INDEX, LOST
+from metaopt.parallel.processes import ADDRESS, COUNT, INDEX, LOST
 
-MAIN = "metaopt.cli"
+MAIN = "metaopt.commands.main"
 
 CHILD = os.environ | {"JAX_COMPILATION_CACHE_DIR": CACHE, "COLUMNS": "200"}
 
@@ -28,7 +28,7 @@ def test_killed_twenty_times_a_run_ends_with_the_same_bits():
 FULL = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (14_000, resource.RLIM_INFINITY))  # bytes of a file
-from metaopt.cli import main
+from metaopt.commands.main import main
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -11,13 +11,20 @@ import pytest
 from safetensors.numpy import load_file
 
 from metaopt import load
-from metaopt.config import Component, Config, EstimatorConfig, OuterConfig, from_json, to_json
-from metaopt.experiment import build
-from metaopt.recipes import RECIPES
-from metaopt.run.directory import RunDirectory
-from metaopt.run.program import program
-from metaopt.sharding import particle_mesh
-from metaopt.train import train
+from metaopt.config.recipes import RECIPES
+from metaopt.config.schema import (
+    Component,
+    Config,
+    EstimatorConfig,
+    OuterConfig,
+    from_json,
+    to_json,
+)
+from metaopt.parallel.sharding import particle_mesh
+from metaopt.training.experiment import build
+from metaopt.training.loop import train
+from metaopt.training.program import program
+from metaopt.training.run_directory import RunDirectory
 
 TINY = dataclasses.replace(RECIPES["tiny"], outer_steps=13, checkpoint_every=5)
 SMALL_DIGITS = Config(

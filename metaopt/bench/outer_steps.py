@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metaopt.config import Component, Config, EstimatorConfig
+from metaopt.config.schema import Component, Config, EstimatorConfig
 
 DISPATCH_SECONDS = 0.3
 """How long the outer steps between two looks at the yardsticks take, about."""
@@ -55,8 +55,8 @@ def cases() -> dict[str, Case]:
       >>> cases()["digits_w100"].config.estimator.particles
       10
     """
-    from metaopt.recipes import RECIPES
-    from metaopt.registry import catalogue
+    from metaopt.config.recipes import RECIPES
+    from metaopt.config.registry import catalogue
 
     paper: dict[str, Any] = {"hidden": [32, 32, 32], "batch_size": 128, "activation": "gelu"}
     named = {
@@ -123,10 +123,10 @@ def measure(case: Case, *, seconds: float, devices: int | None, profile: str | N
     import jax
     import jax.numpy as jnp
 
-    from metaopt.devices import devices_for
-    from metaopt.experiment import build
-    from metaopt.run.program import lower_and_start, program
-    from metaopt.sharding import particle_mesh
+    from metaopt.parallel.sharding import particle_mesh
+    from metaopt.training.experiment import build
+    from metaopt.training.placement import devices_for
+    from metaopt.training.program import lower_and_start, program
 
     began = time.perf_counter()
     devices = devices or devices_for(case.config)
@@ -210,11 +210,12 @@ def _cost_of_a_step(problem, data) -> dict[str, float]:
     """Of one unroll step of one half by itself: XLA's count of its arithmetic, and its state."""
     import jax
 
+    from metaopt.core.sizes import bytes_of
+
     theta = problem.init_theta(jax.random.key(0))
     state = jax.eval_shape(problem.init, theta, data, 2, jax.random.key(1))
     count: Any = jax.jit(problem.step).lower(theta, state, data).cost_analysis()
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    return {"flops_per_step": float(count["flops"]), "state_bytes_per_step": 2.0 * size}
+    return {"flops_per_step": float(count["flops"]), "state_bytes_per_step": 2.0 * bytes_of(state)}
 
 
 def yardsticks():
@@ -241,7 +242,7 @@ def yardsticks():
 
 
 def _main(order: dict[str, Any]) -> None:
-    from metaopt.devices import prepare_jax
+    from metaopt.training.placement import prepare_jax
 
     prepare_jax(order["devices"])
     imported = time.time() - order["began"]

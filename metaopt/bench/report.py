@@ -1,6 +1,5 @@
 """What `metaopt bench` shows: tables, JSON and the scaling curves."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +8,12 @@ from rich.console import Console
 from rich.table import Table
 
 from metaopt.bench import outer_steps as bench
+from metaopt.bench import plots
 from metaopt.bench import scaling as bench_scaling
 from metaopt.bench import update as bench_update
-from metaopt.registry import choose
-from metaopt.run.directory import make_folder, write_atomically
+from metaopt.config.registry import choose
+from metaopt.core.files import json_text, make_folder, write_atomically
+from metaopt.plotting.style import to_png
 
 
 def report_bench(
@@ -51,7 +52,7 @@ def report_bench(
 
     def keep(part: str, figures: Any) -> None:
         found[part] = figures
-        write_atomically(out / "bench.json", json.dumps(found, indent=2) + "\n")
+        write_atomically(out / "bench.json", json_text(found, indent=2))
 
     rows = {}
     for name in names:
@@ -72,7 +73,8 @@ def report_bench(
         keep("scaling", bench_scaling.measure(console))
         keep("devices", bench_scaling.efficiencies(found["scaling"]))
         console.print(_devices(found["devices"]))
-        picture = bench_scaling.picture(found["scaling"])
+        names = (*bench_scaling.AXES, bench_scaling.STRONG, bench_scaling.WEAK)
+        picture = to_png(plots.scaling(found["scaling"], names))
         write_atomically(out / "scaling.png", picture)
         console.print(f"Picture: {out / 'scaling.png'}", highlight=False, soft_wrap=True)
     console.print(f"Figures: {out / 'bench.json'}", highlight=False, soft_wrap=True)

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 from rich.console import Console
 
-from metaopt.config import Component, Config, EstimatorConfig
-from metaopt.devices import share
-from metaopt.experiment import build
-from metaopt.run.program import program
-from metaopt.sharding import particle_mesh
+from metaopt.config.schema import Component, Config, EstimatorConfig
+from metaopt.parallel.sharding import particle_mesh
+from metaopt.training.experiment import build
+from metaopt.training.placement import share
+from metaopt.training.program import program
 
 AXES = {
     "particles N": (4, 16, 64),
@@ -101,10 +101,3 @@ def _point(config: Config, devices: int) -> dict[str, float]:
     memory = steps.memory_analysis()
     size = memory.temp_size_in_bytes + memory.argument_size_in_bytes
     return {"ms": 1e3 * statistics.median(times[1:]), "program_mb": size / 2**20}
-
-
-def picture(rows: list[dict[str, Any]]) -> bytes:
-    """Time and memory against each axis, logarithmic, as PNG."""
-    from metaopt import figures
-
-    return figures.to_png(figures.scaling(rows, (*AXES, STRONG, WEAK)))

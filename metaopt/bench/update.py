@@ -10,8 +10,9 @@ import optax
 from rich.console import Console
 
 from metaopt.bench.outer_steps import yardsticks
-from metaopt.registry import catalogue
-from metaopt.types import LearnedOptimizer, PyTree
+from metaopt.config.registry import catalogue
+from metaopt.core.sizes import bytes_of, count_of
+from metaopt.core.types import LearnedOptimizer, PyTree
 
 ROUNDS = 5
 WIDTH, LAYERS = 512, 4
@@ -48,7 +49,7 @@ def measure(console: Console) -> dict[str, dict[str, float]]:
     gradients, parameters and temporaries of the compiled program), each a parameter."""
     params = large_tree()
     grads = jax.tree.map(lambda leaf: 1e-2 * leaf, params)
-    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    count = count_of(params)
     adam = _Update(optax.with_extra_args_support(optax.adam(1e-3)), params, grads)
     rows = {
         "optax.adam": {"against_adam": 1.0} | adam.figures([adam() for _ in range(ROUNDS)], count)
@@ -113,7 +114,7 @@ class _Update:
         # Copies, because the step is given its state and parameters for good.
         self.params = jax.tree.map(jnp.copy, params)
         self.grads, self.state = grads, jax.jit(tx.init)(params)
-        self.state_bytes = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(self.state))
+        self.state_bytes = bytes_of(self.state)
         self.step: Any = jax.jit(step, donate_argnums=(1, 2))
         self.step = self.step.lower(self.grads, self.state, self.params).compile()
         self()

@@ -17,7 +17,7 @@ from metaopt.commands.import_public import Import
 from metaopt.commands.launch import Launch
 from metaopt.commands.list_all import List
 from metaopt.commands.train import Train
-from metaopt.config import Config
+from metaopt.config.schema import Config
 
 COMMANDS: dict[str, Any] = {
     "train": Train(Config()),

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import tyro
 
-from metaopt import devices
-from metaopt.errors import UserError
+from metaopt.core.errors import UserError
+from metaopt.training import placement
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Bench:
 
     def __call__(self) -> int:
         """Does it, and returns the exit code."""
-        devices.prepare_jax(self.devices)
+        placement.prepare_jax(self.devices)
         from rich.console import Console
 
         from metaopt.bench.report import report_bench

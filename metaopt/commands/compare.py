@@ -6,9 +6,9 @@ from typing import Annotated
 
 import tyro
 
-from metaopt import devices
-from metaopt.errors import UserError
-from metaopt.processes import is_first, most, together
+from metaopt.core.errors import UserError
+from metaopt.parallel.processes import is_first, most, together
+from metaopt.training import placement
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Compare:
     def __call__(self) -> int:
         """Does it, and returns the exit code."""
         with together():
-            devices.prepare_jax(self.devices)
+            placement.prepare_jax(self.devices)
             code, folders = _train_all(self)
         return code if code or not is_first() else _draw(self, folders)
 
@@ -37,13 +37,13 @@ class Compare:
 def _train_all(command: Compare) -> tuple[int, dict[str, list[Path]]]:
     from rich.console import Console
 
-    from metaopt import compare
-    from metaopt.recipes import RECIPES
-    from metaopt.registry import choose
-    from metaopt.run.interrupt import stop_on_signals
-    from metaopt.run.progress import show_progress
-    from metaopt.sharding import particle_mesh
-    from metaopt.train import train
+    from metaopt.config.recipes import RECIPES
+    from metaopt.config.registry import choose
+    from metaopt.parallel.sharding import particle_mesh
+    from metaopt.training import sweep
+    from metaopt.training.loop import train
+    from metaopt.training.progress import show_progress
+    from metaopt.training.signals import stop_on_signals
 
     if not command.recipes or command.seeds < 1:
         raise UserError("compare needs at least one recipe and one seed.")
@@ -51,8 +51,8 @@ def _train_all(command: Compare) -> tuple[int, dict[str, list[Path]]]:
     recipes = {name: choose("recipe", name, RECIPES) for name in command.recipes}
     folders: dict[str, list[Path]] = {name: [] for name in recipes}
     with stop_on_signals() as stop:
-        for place, config in compare.runs(recipes, command.seeds, command.outer_steps):
-            count = command.devices or devices.devices_for(config)
+        for place, config in sweep.runs(recipes, command.seeds, command.outer_steps):
+            count = command.devices or placement.devices_for(config)
             console.print(f"{place}:", highlight=False)
             with show_progress(console) as on_progress:
                 result = train(
@@ -72,14 +72,15 @@ def _train_all(command: Compare) -> tuple[int, dict[str, list[Path]]]:
 def _draw(command: Compare, folders: dict[str, list[Path]]) -> int:
     from rich.console import Console
 
-    from metaopt import compare, figures
-    from metaopt.recipes import RECIPES
-    from metaopt.run.directory import write_atomically
+    from metaopt.config.recipes import RECIPES
+    from metaopt.core.files import write_atomically
+    from metaopt.plotting.style import to_png
+    from metaopt.training import plots, sweep
 
     console = Console()
-    courses = [compare.course(name, RECIPES[name], runs) for name, runs in folders.items()]
-    console.print(compare.table(courses))
-    write_atomically(command.out / "compare.json", compare.to_json(courses))
-    write_atomically(command.out / "compare.png", figures.to_png(figures.courses(courses)))
+    curves = [sweep.run_curves(name, RECIPES[name], runs) for name, runs in folders.items()]
+    console.print(sweep.table(curves))
+    write_atomically(command.out / "compare.json", sweep.to_json(curves))
+    write_atomically(command.out / "compare.png", to_png(plots.run_curves(curves)))
     console.print(f"Picture: {command.out / 'compare.png'}", highlight=False, soft_wrap=True)
     return 0

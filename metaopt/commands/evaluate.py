@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from metaopt import devices
+from metaopt.training import placement
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Evaluate:
 
     def __call__(self) -> int:
         """Does it, and returns the exit code."""
-        devices.prepare_jax()
+        placement.prepare_jax()
         from rich.console import Console
 
         from metaopt.evaluation.evaluate import evaluate

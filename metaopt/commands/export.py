@@ -20,7 +20,7 @@ class Export:
 
     def __call__(self) -> int:
         """Does it, and returns the exit code."""
-        from metaopt.pretrained.export import export_run
+        from metaopt.exporting.export import export_run
 
         out = self.out or Path(self.name)
         export_run(self.run, self.name, out)

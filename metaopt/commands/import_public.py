@@ -22,13 +22,12 @@ class Import:
 
     def __call__(self) -> int:
         """Does it, and returns the exit code."""
-        import jax
-
-        from metaopt.config import Component
+        from metaopt.config.schema import Component
+        from metaopt.core.sizes import count_of
         from metaopt.pretrained.importer import import_file
 
         theta = import_file(self.file, Component(self.name, self.args), self.out)
-        numbers = sum(leaf.size for leaf in jax.tree.leaves(theta))
+        numbers = count_of(theta)
         print(f"{self.out} holds {self.name}, {numbers:,} meta-parameters; to use it:")
         print(f"  tx = metaopt.load({str(self.out)!r}, num_steps=...)")
         return 0

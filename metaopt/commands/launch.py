@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from metaopt.launch import launch
+from metaopt.parallel.launch import launch
 
 
 @dataclass(frozen=True)

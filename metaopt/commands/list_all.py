@@ -13,11 +13,11 @@ class List:
         from rich.table import Table
         from rich.text import Text
 
-        from metaopt import recipes
+        from metaopt.config import recipes
+        from metaopt.config.registry import catalogue
         from metaopt.estimators import ESTIMATORS
         from metaopt.evaluation.baselines import BASELINES
         from metaopt.pretrained import shipped
-        from metaopt.registry import catalogue
 
         first_line = lambda factory: (factory.__doc__ or "").partition("\n")[0]
         lines = lambda entries: {name: first_line(entries[name]) for name in sorted(entries)}

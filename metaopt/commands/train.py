@@ -6,9 +6,9 @@ from typing import Annotated
 
 import tyro
 
-from metaopt import devices
-from metaopt.config import Config
-from metaopt.processes import is_first, most, together
+from metaopt.config.schema import Config
+from metaopt.parallel.processes import is_first, most, together
+from metaopt.training import placement
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Train:
     def __call__(self) -> int:
         """Does it, and returns the exit code."""
         with together():
-            devices.prepare_jax(self.devices)
+            placement.prepare_jax(self.devices)
             code = _meta_train(self)
         return code if code or not is_first() else _report(self)
 
@@ -39,17 +39,17 @@ def _meta_train(command: Train) -> int:
     import jax
     from rich.console import Console
 
-    from metaopt.recipes import summary
-    from metaopt.run.directory import RunDirectory
-    from metaopt.run.interrupt import stop_on_signals
-    from metaopt.run.progress import show_progress
-    from metaopt.sharding import particle_mesh
-    from metaopt.train import experiment_of, train
+    from metaopt.config.recipes import summary
+    from metaopt.parallel.sharding import particle_mesh
+    from metaopt.training.loop import experiment_of, train
+    from metaopt.training.progress import show_progress
+    from metaopt.training.run_directory import RunDirectory
+    from metaopt.training.signals import stop_on_signals
 
     console = Console(quiet=command.quiet or not is_first())
     config, out = command.config, _out(command)
     experiment_of(config, RunDirectory(out))  # finds every fault before anything is said
-    count = command.devices or devices.devices_for(config)
+    count = command.devices or placement.devices_for(config)
     going_on = (out / "checkpoints").is_dir()
     console.print(
         f"{'Going on with' if going_on else 'Starting'} {out}: {summary(config)}, on {count} "
@@ -85,7 +85,7 @@ def _out(command: Train) -> Path:
 def _report(command: Train) -> int:
     from rich.console import Console
 
-    from metaopt.report import report_run
+    from metaopt.evaluation.run_report import report_run
 
     report_run(_out(command), Console(quiet=command.quiet))
     return 0

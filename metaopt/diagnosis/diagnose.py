@@ -15,9 +15,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from metaopt.core.sizes import bytes_of
+from metaopt.core.types import GradientEstimator, Key, PyTree, Theta
 from metaopt.diagnosis.moments import Moments, sample, squared_distance
 from metaopt.estimators.population import Stagger
-from metaopt.types import GradientEstimator, Key, PyTree, Theta
 
 POPULATIONS = 8
 """Populations that a budget makes at least, where their size allows it: the error needs them."""
@@ -110,7 +111,7 @@ def diagnose(
       reference: an unbiased estimator, measured with particles of its own and 4 times the budget.
       budget: unroll steps for each; at least two populations are made whatever it is.
       key: of everything random here.
-      mesh: devices that make a population each at a time; see `metaopt.sharding`.
+      mesh: devices that make a population each at a time; see `metaopt.parallel.sharding`.
       on_progress: told ``(label, done)``, the fraction of this estimator's budget that is spent.
 
     Returns:
@@ -121,7 +122,7 @@ def diagnose(
 
     Example:
       >>> from metaopt.estimators import full_es
-      >>> from tasks import PROBLEMS
+      >>> from metaopt.tasks import PROBLEMS
       >>> problem = PROBLEMS["linear_recursion"]()
       >>> make = lambda n, stagger: full_es(problem, particles=n, horizon=8, sigma=0.1)
       >>> full = Candidate("full_es", None, 8, 1, make)
@@ -196,13 +197,9 @@ def population(
     one = candidate.make(1, "balanced")
     state = jax.eval_shape(one.init, theta, data, jax.random.key(0))
     # Beside the state: the halves' thetas, the noise, its sum, the direction, room to work.
-    most = min(MOST, MEMORY / (_bytes(state) + 6 * _bytes(theta)))
+    most = min(MOST, MEMORY / (bytes_of(state) + 6 * bytes_of(theta)))
     unit = windows if windows <= most else 1
     # A particle is burnt in to the middle of its episode on average, then goes one window on.
     steps = candidate.horizon * (1 + 1 / windows)
     times = max(int(min(most, budget / POPULATIONS / steps) / unit), math.ceil(2 / unit))
     return unit * times, "balanced" if unit == windows else "random"
-
-
-def _bytes(tree: PyTree) -> int:
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

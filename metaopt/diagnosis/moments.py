@@ -9,8 +9,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from metaopt.sharding import AXIS
-from metaopt.types import GradientEstimator, Key, PyTree, Theta
+from metaopt.core.types import GradientEstimator, Key, PyTree, Theta
+from metaopt.parallel.sharding import AXIS
 
 
 class Moments(NamedTuple):
@@ -65,7 +65,7 @@ def sample(
 
     Example:
       >>> from metaopt.estimators import full_es
-      >>> from tasks import PROBLEMS
+      >>> from metaopt.tasks import PROBLEMS
       >>> problem = PROBLEMS["linear_recursion"]()
       >>> theta, keys = problem.init_theta(jax.random.key(0)), jax.random.key(1)
       >>> estimator = full_es(problem, particles=4, horizon=8, sigma=0.1)

@@ -1,6 +1,5 @@
 """A diagnosis for people and programs: table, ``diagnose.json`` and ``variance.png``."""
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,13 +14,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from metaopt import figures
+from metaopt.core.errors import UserError
+from metaopt.core.files import json_text, make_folder, write_atomically
+from metaopt.diagnosis import plots
+from metaopt.diagnosis.candidates import Subject, candidates, find
 from metaopt.diagnosis.diagnose import REFERENCE, Row, affordable, diagnose
 from metaopt.diagnosis.moments import Moments, squared_distance
-from metaopt.diagnosis.setup import Subject, candidates, find
-from metaopt.errors import UserError
-from metaopt.run.directory import make_folder, write_atomically
-from metaopt.sharding import particle_mesh, replicate
+from metaopt.parallel.sharding import particle_mesh, replicate
+from metaopt.plotting.style import to_png
 
 KEY_OF_DIAGNOSIS = 0x64696167
 """A diagnosis draws from a stream of its own: no particle of the run's is among the measured."""
@@ -39,9 +39,9 @@ def report_diagnosis(
     """Diagnoses a recipe or a run on all devices, prints the table and writes the files.
 
     Args:
-      target: as in `metaopt.diagnosis.setup.find`.
+      target: as in `metaopt.diagnosis.candidates.find`.
       console: where progress and table go.
-      estimators, reuses: as in `metaopt.diagnosis.setup.candidates`.
+      estimators, reuses: as in `metaopt.diagnosis.candidates.candidates`.
       budget: unroll steps for each estimator, what takes a few seconds here if not given; the
         reference has 4 times as many.
       out: the folder for the files; ``runs/diagnose-NAME`` if not given.
@@ -82,7 +82,7 @@ def report_diagnosis(
     size = subject.config.estimator
     title = f"{subject.description}: T = {size.horizon}, W = {size.window}"
     write_atomically(out / "diagnose.json", to_json(subject, budget, rows, reference))
-    write_atomically(out / "variance.png", figures.to_png(figures.variance(rows, title)))
+    write_atomically(out / "variance.png", to_png(plots.variance(rows, title)))
     console.print(_table(rows, reference, budget))
     for name in ("diagnose.json", "variance.png"):
         say(f"Written: {out / name}")
@@ -92,9 +92,7 @@ def report_diagnosis(
 def to_json(subject: Subject, budget: int, rows: Sequence[Row], reference: Moments) -> str:
     """The diagnosis as JSON: ``of``, ``reference`` and ``rows``; null for what is not finite."""
     chosen = subject.config.estimator
-    finite = lambda value: None if isinstance(value, float) and not math.isfinite(value) else value
-    values = lambda record: {name: finite(value) for name, value in record._asdict().items()}
-    said: dict[str, Any] = values(reference)
+    said: dict[str, Any] = reference._asdict()
     del said["mean"], said["populations"]
     content = {
         "of": {
@@ -106,10 +104,10 @@ def to_json(subject: Subject, budget: int, rows: Sequence[Row], reference: Momen
             "seed": subject.config.seed,
             "budget": budget,
         },
-        "reference": {"estimator": "full_es", "norm": finite(_norm(reference))} | said,
-        "rows": [values(row) for row in rows],
+        "reference": {"estimator": "full_es", "norm": _norm(reference)} | said,
+        "rows": rows,
     }
-    return json.dumps(content, indent=2) + "\n"
+    return json_text(content, indent=2)
 
 
 def _norm(reference: Moments) -> float:

@@ -21,11 +21,11 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from metaopt.core.types import GradientEstimator, PyTree, Theta, UnrolledProblem
+from metaopt.core.unroll import unroll
+from metaopt.estimators.horizons import Horizon, as_horizon
 from metaopt.estimators.population import Episode, FirstEpisode, Stagger, Window, online, validate
 from metaopt.estimators.shaping import Shaping, shaped_differences, validate_shaping
-from metaopt.horizons import Horizon, as_horizon
-from metaopt.types import GradientEstimator, PyTree, Theta, UnrolledProblem
-from metaopt.unroll import unroll
 
 Sigma = float | Callable[[jax.Array], jax.Array]
 """A number, or a schedule of the outer step as optax has them."""
@@ -66,7 +66,7 @@ def gpes(
     Args:
       problem: what is unrolled.
       particles: N, the number of antithetic pairs.
-      horizon: T, inner steps an episode, or a distribution of them (`metaopt.horizons`).
+      horizon: T, inner steps an episode, or a distribution of them (`metaopt.estimators.horizons`).
       window: W, inner steps between two updates of theta; divides the (longest) horizon.
       sigma: standard deviation of the perturbation of theta, or a schedule of it.
       reuse: K, inner steps for which one noise is kept, counted from the episode's start: a
@@ -80,7 +80,8 @@ def gpes(
       particles_per_chunk: how many of a device's particles advance at a time, at most; what fits
         where it is ``None``. The estimate is the same up to rounding.
       mesh: spreads the particles over the devices of its axis ``"particles"``, see
-        `metaopt.sharding.particle_mesh`; the estimate is the same up to the order of a sum.
+        `metaopt.parallel.sharding.particle_mesh`; the estimate is the same up to the order of a
+        sum.
 
     Returns:
       A `GradientEstimator` on a `metaopt.estimators.population.Population` of `Pair`.
@@ -89,7 +90,7 @@ def gpes(
       ValueError: for a value out of its range, naming it and the valid ones.
 
     Example:
-      >>> from tasks import PROBLEMS
+      >>> from metaopt.tasks import PROBLEMS
       >>> problem = PROBLEMS["linear_recursion"]()
       >>> estimator = gpes(problem, particles=8, horizon=8, window=2, sigma=0.1, reuse=4)
       >>> theta = problem.init_theta(jax.random.key(0))

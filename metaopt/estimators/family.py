@@ -2,11 +2,11 @@
 
 from jax.sharding import Mesh
 
+from metaopt.core.types import GradientEstimator, UnrolledProblem
 from metaopt.estimators.es import Sigma, gpes
+from metaopt.estimators.horizons import Horizon, as_horizon
 from metaopt.estimators.population import FirstEpisode, Stagger
 from metaopt.estimators.shaping import Shaping
-from metaopt.horizons import Horizon, as_horizon
-from metaopt.types import GradientEstimator, UnrolledProblem
 
 
 def nres(
@@ -27,7 +27,7 @@ def nres(
     Unbiased for a theta that stands still, with the least variance of the family. K = T.
 
     Example:
-      >>> from tasks import PROBLEMS
+      >>> from metaopt.tasks import PROBLEMS
       >>> problem = PROBLEMS["linear_recursion"]()
       >>> estimator = nres(problem, particles=4, horizon=8, window=2, sigma=0.1)
     """
@@ -62,7 +62,7 @@ def pes(
     """Persistent Evolution Strategies: fresh noise every window (arXiv 2112.13835). K = W.
 
     Example:
-      >>> from tasks import PROBLEMS
+      >>> from metaopt.tasks import PROBLEMS
       >>> problem = PROBLEMS["linear_recursion"]()
       >>> estimator = pes(problem, particles=4, horizon=8, window=2, sigma=0.1)
     """
@@ -97,7 +97,7 @@ def es_single(
     `nres` without stagger: an update sees one window of the horizon only.
 
     Example:
-      >>> from tasks import PROBLEMS
+      >>> from metaopt.tasks import PROBLEMS
       >>> problem = PROBLEMS["linear_recursion"]()
       >>> estimator = es_single(problem, particles=4, horizon=8, window=2, sigma=0.1)
     """
@@ -127,7 +127,7 @@ def full_es(
     """Offline evolution strategies: every update unrolls whole episodes from fresh states. W = T.
 
     Example:
-      >>> from tasks import PROBLEMS
+      >>> from metaopt.tasks import PROBLEMS
       >>> estimator = full_es(PROBLEMS["linear_recursion"](), particles=4, horizon=8, sigma=0.1)
     """
     return nres(

@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from metaopt.core.types import GradientEstimator, PyTree, Theta, UnrolledProblem
+from metaopt.core.unroll import unroll
 from metaopt.estimators.es import noise, noise_of_window, validate_reuse
-from metaopt.estimators.floats import Floats, floats, require_differentiable, with_floats
+from metaopt.estimators.float_leaves import Floats, floats, require_differentiable, with_floats
+from metaopt.estimators.horizons import Horizon, as_horizon
 from metaopt.estimators.population import Episode, FirstEpisode, Stagger, Window, online, validate
 from metaopt.estimators.reverse_mode import as_they_are
-from metaopt.horizons import Horizon, as_horizon
-from metaopt.types import GradientEstimator, PyTree, Theta, UnrolledProblem
-from metaopt.unroll import unroll
 
 
 class Tangent(NamedTuple):
@@ -58,7 +58,7 @@ def forward(
     Args:
       problem: what is unrolled; differentiable.
       particles: N, the number of directions at a time.
-      horizon: T, inner steps an episode, or a distribution of them (`metaopt.horizons`).
+      horizon: T, inner steps an episode, or a distribution of them (`metaopt.estimators.horizons`).
       window: W, inner steps between two updates of theta; divides the (longest) horizon.
       reuse: K, inner steps for which a direction is kept: a multiple of ``window`` up to
         ``horizon``; ``None`` keeps it for the whole episode.
@@ -74,7 +74,7 @@ def forward(
         and the valid ones.
 
     Example:
-      >>> from tasks import PROBLEMS
+      >>> from metaopt.tasks import PROBLEMS
       >>> problem = PROBLEMS["linear_recursion"]()
       >>> estimator = forward(problem, particles=8, horizon=8, window=2, reuse=4)
       >>> theta = problem.init_theta(jax.random.key(0))

@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from metaopt.chunks import advance_in_chunks, affordable, bytes_of
+from metaopt.core.sizes import bytes_of
+from metaopt.core.types import Estimate, GradientEstimator, Key, PyTree, Theta, UnrolledProblem
+from metaopt.estimators.horizons import Horizon, as_horizon
 from metaopt.estimators.stagger import Stagger, all_phases, chosen_to_stay, phases_beside
-from metaopt.horizons import Horizon, as_horizon
-from metaopt.sharding import over_particles
-from metaopt.types import Estimate, GradientEstimator, Key, PyTree, Theta, UnrolledProblem
+from metaopt.parallel.chunks import advance_in_chunks, affordable
+from metaopt.parallel.sharding import over_particles
 
 FirstEpisode = Literal["short", "burn_in"]
 
@@ -92,7 +93,7 @@ def online(
     Args:
       problem: what is unrolled.
       particles: N.
-      horizon: T, inner steps an episode, or a distribution of them (`metaopt.horizons`).
+      horizon: T, inner steps an episode, or a distribution of them (`metaopt.estimators.horizons`).
       window: W, inner steps between two updates of theta.
       stagger: how the particles' phases are spread over the horizon: ``"balanced"`` (evenly),
         ``"random"``, or ``"none"``.

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from metaopt.estimators.floats import require_differentiable
+from metaopt.core.types import GradientEstimator, PyTree, Theta, UnrolledProblem
+from metaopt.core.unroll import unroll
+from metaopt.estimators.float_leaves import require_differentiable
+from metaopt.estimators.horizons import Horizon, as_horizon
 from metaopt.estimators.population import Episode, FirstEpisode, Stagger, Window, online
-from metaopt.horizons import Horizon, as_horizon
-from metaopt.types import GradientEstimator, PyTree, Theta, UnrolledProblem
-from metaopt.unroll import unroll
 
 
 def bptt(
@@ -47,7 +47,7 @@ def bptt(
         and the valid ones.
 
     Example:
-      >>> from tasks import PROBLEMS
+      >>> from metaopt.tasks import PROBLEMS
       >>> problem = PROBLEMS["influence_balancing"]()
       >>> estimator = bptt(problem, particles=1, horizon=100)
       >>> theta = problem.init_theta(jax.random.key(0))
@@ -108,7 +108,7 @@ def tbptt(
         and the valid ones.
 
     Example:
-      >>> from tasks import PROBLEMS
+      >>> from metaopt.tasks import PROBLEMS
       >>> problem = PROBLEMS["linear_recursion"]()
       >>> estimator = tbptt(problem, particles=4, horizon=8, window=2)
     """
@@ -149,7 +149,7 @@ def unroll_in_segments(
     Segments of floor(sqrt(length)) steps, and a shorter one at the end where they do not fit.
 
     Example:
-      >>> from tasks import PROBLEMS
+      >>> from metaopt.tasks import PROBLEMS
       >>> problem = PROBLEMS["influence_balancing"]()
       >>> state = problem.init(0.5, (), 7, jax.random.key(0))
       >>> unroll_in_segments(problem, 0.5, state, (), 7)[1].shape

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from metaopt.sharding import gather_particles
+from metaopt.parallel.sharding import gather_particles
 
 Shaping = Literal["raw", "standardise", "centered_rank"]
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metaopt.types import Key
+from metaopt.core.types import Key
 
 Stagger = Literal["balanced", "random", "none"]
 

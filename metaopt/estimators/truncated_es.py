@@ -11,12 +11,12 @@ from typing import NamedTuple
 import jax
 from jax.sharding import Mesh
 
+from metaopt.core.types import GradientEstimator, PyTree, Theta, UnrolledProblem
+from metaopt.core.unroll import unroll
 from metaopt.estimators.es import Sigma, antithetic, noise, sigma_schedule
+from metaopt.estimators.horizons import Horizon
 from metaopt.estimators.population import Episode, FirstEpisode, Stagger, Window, online
 from metaopt.estimators.shaping import Shaping, shaped_differences, validate_shaping
-from metaopt.horizons import Horizon
-from metaopt.types import GradientEstimator, PyTree, Theta, UnrolledProblem
-from metaopt.unroll import unroll
 
 
 class Centre(NamedTuple):
@@ -49,7 +49,7 @@ def truncated_es(
     The arguments are those of `metaopt.estimators.gpes`. Costs 3 N W an update.
 
     Example:
-      >>> from tasks import PROBLEMS
+      >>> from metaopt.tasks import PROBLEMS
       >>> problem = PROBLEMS["linear_recursion"]()
       >>> estimator = truncated_es(problem, particles=4, horizon=8, window=2, sigma=0.1)
     """

@@ -16,12 +16,12 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from metaopt.estimators.floats import Floats, floats, require_differentiable, with_floats
+from metaopt.core.types import GradientEstimator, Key, PyTree, Theta, UnrolledProblem
+from metaopt.core.unroll import unroll
+from metaopt.estimators.float_leaves import Floats, floats, require_differentiable, with_floats
+from metaopt.estimators.horizons import Horizon
 from metaopt.estimators.population import Episode, FirstEpisode, Stagger, Window, online
 from metaopt.estimators.reverse_mode import as_they_are
-from metaopt.horizons import Horizon
-from metaopt.types import GradientEstimator, Key, PyTree, Theta, UnrolledProblem
-from metaopt.unroll import unroll
 
 EPSILON = 1e-7
 """Keeps the scales rho finite and above 0."""
@@ -67,7 +67,7 @@ def uoro(
         and the valid ones.
 
     Example:
-      >>> from tasks import PROBLEMS
+      >>> from metaopt.tasks import PROBLEMS
       >>> problem = PROBLEMS["linear_recursion"]()
       >>> estimator = uoro(problem, particles=8, horizon=8, window=2)
       >>> theta = problem.init_theta(jax.random.key(0))

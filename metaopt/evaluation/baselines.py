@@ -5,8 +5,8 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import optax
 
-from metaopt.registry import choose
-from metaopt.types import LearnedOptimizer
+from metaopt.config.registry import choose
+from metaopt.core.types import LearnedOptimizer
 
 Baseline = Callable[[float], optax.GradientTransformation]
 

@@ -14,9 +14,9 @@ import numpy as np
 import optax
 from scipy import special
 
-from metaopt import inner
-from metaopt.types import Key, LearnedOptimizer, PyTree, Task, Theta
-from metaopt.unroll import unroll
+from metaopt.core import inner
+from metaopt.core.types import Key, LearnedOptimizer, PyTree, Task, Theta
+from metaopt.core.unroll import unroll
 
 RATES = tuple(float(f"{10 ** (k / 4):.3g}") for k in range(-16, 1))
 """Learning rates of a sweep: four a decade, from 1e-4 to 1."""

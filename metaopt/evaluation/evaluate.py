@@ -11,22 +11,22 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from metaopt.config import Component
-from metaopt.errors import UserError
+from metaopt.config.schema import Component
+from metaopt.core.errors import UserError
+from metaopt.core.files import make_folder
+from metaopt.core.types import Task
 from metaopt.evaluation import grids
-from metaopt.evaluation.asked import (
+from metaopt.evaluation.baselines import RATES, baseline
+from metaopt.evaluation.inputs import (
     Trained,
     check,
     num_steps_of,
     tasks_by_label,
     trained_by_name,
 )
-from metaopt.evaluation.baselines import RATES, baseline
-from metaopt.evaluation.found import Evaluation, write
 from metaopt.evaluation.measures import Row, summarise
+from metaopt.evaluation.report import Evaluation, write
 from metaopt.evaluation.trials import LONGER, Trial, horizons_of, measured_every, run_trial
-from metaopt.run.directory import make_folder
-from metaopt.types import Task
 
 
 def evaluate(
@@ -64,7 +64,7 @@ def evaluate(
       UserError: naming the value at fault and the valid ones; nothing has run then.
 
     Example:
-      >>> from learned_optimizers import sgd
+      >>> from metaopt.learned_optimizers import sgd
       >>> optimizer = sgd()
       >>> found = evaluate(
       ...     {"mine": (optimizer, {"log_lr": jnp.float32(-1.0)})},

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metaopt.config import Component
+from metaopt.config.components import make
+from metaopt.config.schema import Component
+from metaopt.core.types import LearnedOptimizer, Theta
 from metaopt.evaluation.measures import best, counted, mean_losses
 from metaopt.evaluation.trials import Trial
-from metaopt.experiment import make
-from metaopt.types import LearnedOptimizer, Theta
 
 WIDTHS, DEPTHS, SEEDS = (16, 64, 256), (1, 2, 4), 2
 

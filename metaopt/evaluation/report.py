@@ -1,23 +1,27 @@
 """An evaluation for people and programs: table, JSON and a self-contained page."""
 
 import html
-import json
+import io
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from metaopt.evaluation import figures as pictures
-from metaopt.evaluation.found import Aggregate, Evaluation
+from metaopt.core.files import json_text, write_atomically
+from metaopt.evaluation import plots as pictures
 from metaopt.evaluation.measures import Row
+from metaopt.evaluation.result import Aggregate, Result
 from metaopt.evaluation.trials import LONGER
-from metaopt.figures import to_svg
-from metaopt.page import PAGE, html_table
+from metaopt.plotting.html import PAGE, html_table
+from metaopt.plotting.style import to_svg
 
 
-def table(found: Evaluation) -> Table:
+def table(found: Result) -> Table:
     """Every optimizer on every task; as narrow as a terminal."""
     heads, sections = _rows(found, _cells)
     shown = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
@@ -32,7 +36,7 @@ def table(found: Evaluation) -> Table:
     return shown
 
 
-def summary(found: Evaluation) -> Table:
+def summary(found: Result) -> Table:
     """Every optimizer over all tasks, with 95% intervals."""
     shown = Table(
         box=SIMPLE_HEAD,
@@ -48,13 +52,13 @@ def summary(found: Evaluation) -> Table:
     return shown
 
 
-def page(found: Evaluation) -> str:
+def page(found: Result) -> str:
     """The whole page."""
     title = f"{', '.join(found.optimizers)} against tuned baselines"
     return PAGE.format(title=html.escape(title), body=body(found))
 
 
-def body(found: Evaluation) -> str:
+def body(found: Result) -> str:
     """What is on it, below its title."""
     facts = (
         f"{len(found.tasks)} task{'s' * (len(found.tasks) > 1)}, {found.seeds} seeds of "
@@ -106,7 +110,7 @@ RULES = (
 )
 
 
-def to_json(found: Evaluation) -> str:
+def to_json(found: Result) -> str:
     """Facts, rows and aggregates; JSON has neither NaN nor infinity, so those are null."""
     content: dict[str, Any] = {
         "optimizers": found.optimizers,
@@ -118,30 +122,18 @@ def to_json(found: Evaluation) -> str:
         "seeds": found.seeds,
         "split": found.split,
         "rates": found.rates,
-        "rows": [_plain(row) for row in found.rows],
-        "aggregates": [_plain(one) for one in found.aggregates()],
-        "grids": [_plain(one) for one in found.grids],
+        "rows": found.rows,
+        "aggregates": found.aggregates(),
+        "grids": found.grids,
     }
-    return json.dumps(content, indent=1) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "_asdict"):
-        value = value._asdict()
-    if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return value if not isinstance(value, float) or np.isfinite(value) else None
+    return json_text(content, indent=1)
 
 
 Cells = dict[str, str]
 
 
 def _rows(
-    found: Evaluation, cells: Callable[[Evaluation, Row], Cells]
+    found: Result, cells: Callable[[Result, Row], Cells]
 ) -> tuple[list[str], list[tuple[str, list[list[str]]]]]:
     """Heads, and the rows of every task."""
     made = {
@@ -151,7 +143,7 @@ def _rows(
     return heads, [(task, [list(row.values()) for row in rows]) for task, rows in made.items()]
 
 
-def _cells(found: Evaluation, row: Row) -> Cells:
+def _cells(found: Result, row: Row) -> Cells:
     bound = "≥ " if row.bounded.any() else ""
     return {
         "": row.optimizer if row.rate is None else f"{row.optimizer} at {row.rate:g}",
@@ -167,18 +159,18 @@ def _cells(found: Evaluation, row: Row) -> Cells:
     }
 
 
-def _page_cells(found: Evaluation, row: Row) -> Cells:
+def _page_cells(found: Result, row: Row) -> Cells:
     """There is room for one more."""
     first, mean, *others = _cells(found, row).items()
     per_seed = "–" if row.per_seed is None else f"{row.per_seed:.3g}"
     return dict([first, mean, ("rate per seed", per_seed), *others])
 
 
-def _aggregate_heads(found: Evaluation) -> tuple[str, ...]:
+def _aggregate_heads(found: Result) -> tuple[str, ...]:
     return "all tasks", "score", "speed-up", f"P(beats {found.reference})", "diverged"
 
 
-def _aggregate_rows(found: Evaluation) -> list[tuple[str, ...]]:
+def _aggregate_rows(found: Result) -> list[tuple[str, ...]]:
     def of(one: Aggregate) -> tuple[str, ...]:
         itself = one.optimizer == found.reference
         bound = "≥ " if one.bounded else ""
@@ -193,7 +185,7 @@ def _aggregate_rows(found: Evaluation) -> list[tuple[str, ...]]:
     return [of(one) for one in found.aggregates()]
 
 
-def _learned(found: Evaluation) -> list[Aggregate]:
+def _learned(found: Result) -> list[Aggregate]:
     return [one for one in found.aggregates() if one.optimizer in found.optimizers]
 
 
@@ -206,14 +198,14 @@ def _verdict(one: Aggregate) -> str:
     )
 
 
-def _caption(found: Evaluation) -> str:
+def _caption(found: Result) -> str:
     return (
         f"Speed-up over {found.reference} at its best of {len(found.rates)} rates; score: progress "
         f"over its; interquartile means [95%]. ≥: a lower bound, {found.reference} never got there."
     )
 
 
-def _names(found: Evaluation) -> dict[str, Any]:
+def _names(found: Result) -> dict[str, Any]:
     return {
         "split": found.split,
         "reference": found.reference,
@@ -234,3 +226,52 @@ def _bytes(count: int) -> str:
     if count < 1000:
         return f"{count}B"
     return f"{count / 1000:.1f}kB" if count < 1e6 else f"{count / 1e6:.1f}MB"
+
+
+@dataclass(frozen=True, repr=False)
+class Evaluation(Result):
+    """What `metaopt.evaluate` found; shows itself in a notebook."""
+
+    def table(self) -> Table:
+        """Every optimizer on every task, for a terminal."""
+        return table(self)
+
+    def summary(self) -> Table:
+        """The aggregates over all tasks, for a terminal."""
+        return summary(self)
+
+    def plot_curves(self) -> Figure:
+        """A matplotlib figure: loss against inner step with 95% bands, a panel a task."""
+        return pictures.curves(self)
+
+    def to_html(self) -> str:
+        """A self-contained page with all pictures."""
+        return page(self)
+
+    def to_json(self) -> str:
+        """All numbers but the curves; a number that is not finite is null."""
+        return to_json(self)
+
+    def _repr_html_(self) -> str:
+        return body(self)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Evaluation of {', '.join(self.optimizers)} against {', '.join(self.baselines)} on "
+            f"{', '.join(self.tasks)}: {self.seeds} seeds of {self.num_steps} steps>"
+        )
+
+
+def write(found: Evaluation, out: Path) -> None:
+    """``report.html``, ``evaluation.json`` and ``curves.npz``."""
+    curves: dict[str, Any] = {
+        f"{task}/{name}/{horizon}": losses
+        for task, of in found.trials.items()
+        for name, trial in of.items()
+        for horizon, losses in trial.curves.items()
+    }
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **curves)
+    write_atomically(out / "curves.npz", buffer.getvalue())
+    write_atomically(out / "evaluation.json", found.to_json())
+    write_atomically(out / "report.html", found.to_html())

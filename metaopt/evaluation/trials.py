@@ -16,11 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metaopt import inner
-from metaopt.chunks import bytes_of, in_chunks
-from metaopt.run.directory import write_atomically
-from metaopt.types import Key, LearnedOptimizer, PyTree, Task, Theta
-from metaopt.unroll import unroll
+from metaopt.core import inner
+from metaopt.core.files import write_atomically
+from metaopt.core.sizes import bytes_of
+from metaopt.core.types import Key, LearnedOptimizer, PyTree, Task, Theta
+from metaopt.core.unroll import unroll
+from metaopt.parallel.chunks import in_chunks
 
 SPLITS = ("train", "valid", "test")
 

@@ -4,7 +4,6 @@
 and ``SHA256SUMS``, in the form of `sha256sum`, holds the digest of every file.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,11 +13,11 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import load, save
 
-from metaopt.config import Component
-from metaopt.errors import UserError
-from metaopt.run.directory import make_folder, write_atomically
-from metaopt.theta import flatten_theta
-from metaopt.types import Theta
+from metaopt.config.schema import Component
+from metaopt.core.errors import UserError
+from metaopt.core.files import json_text, sha256, write_atomically
+from metaopt.core.theta import flatten_theta
+from metaopt.core.types import Theta
 
 SCHEMA = 2
 """Of these files. Schema 1 had no header, digests or trained range; it is still read."""
@@ -64,13 +63,13 @@ def write(
     written: dict[str, str | bytes] = {
         # One entry, since safetensors keeps several in no fixed order.
         THETA: save(flatten_theta(theta), {"metaopt": json.dumps(described)}),
-        CONFIG: json.dumps(described | facts, indent=2) + "\n",
+        CONFIG: json_text(described | facts, indent=2),
     }
     written |= files or {}
     sums = []
     for name, content in written.items():
         write_atomically(directory / name, content)
-        sums.append(f"{_digest(directory / name)}  {name}\n")
+        sums.append(f"{sha256(directory / name)}  {name}\n")
     write_atomically(directory / SUMS, "".join(sums))
 
 
@@ -114,27 +113,12 @@ def read_artefact(directory: Path) -> Artefact:
     return Artefact(component, flat, description, trained)
 
 
-def make_empty(out: Path) -> None:
-    """Makes a directory to write into.
-
-    Raises:
-      UserError: where there is something in it, or it cannot be made.
-    """
-    present = sorted(entry.name for entry in make_folder(out).iterdir())
-    if present:
-        raise UserError(f"{out} holds something already ({present[0]}): choose another --out.")
-
-
 def _chosen(optimizer: Component) -> dict[str, Any]:
     return {"name": optimizer.name, "args": list(optimizer.args)}
 
 
 def _shown(chosen: dict[str, Any]) -> str:
     return f"{chosen['name']}({', '.join(chosen['args'])})"
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _check_sums(directory: Path) -> None:
@@ -152,7 +136,7 @@ def _check_sums(directory: Path) -> None:
     # A file that is not listed could have been swapped unseen.
     unlisted = {THETA, CONFIG} - sums.keys()
     if changed := sorted(
-        unlisted | {name for name, digest in sums.items() if _digest(directory / name) != digest}
+        unlisted | {name for name, digest in sums.items() if sha256(directory / name) != digest}
     ):
         raise _damaged(directory, f"{', '.join(changed)} not as {SUMS} has it")
 

@@ -7,12 +7,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from metaopt.config import Component
-from metaopt.errors import UserError
-from metaopt.experiment import make
-from metaopt.pretrained.artefact import make_empty, write
-from metaopt.theta import unflatten_theta
-from metaopt.types import LearnedOptimizer, Theta
+from metaopt.config.components import call, make
+from metaopt.config.registry import catalogue, choose
+from metaopt.config.schema import Component
+from metaopt.core.errors import UserError
+from metaopt.core.files import make_empty_folder
+from metaopt.core.theta import unflatten_theta
+from metaopt.core.types import LearnedOptimizer, Theta
+from metaopt.pretrained.artefact import write
 
 OLD_NAMEDTUPLE = {"name", "fields", "values"}
 """Keys under which Flax before 0.7 serialised a named tuple."""
@@ -33,9 +35,9 @@ def import_file(path: str | Path, optimizer: Component, out: str | Path) -> Thet
       UserError: for a file that cannot be read or is something else, an unknown optimizer, missing,
         extra or misshapen entries, or a directory in use.
     """
-    theta = theta_from_public(make("learned optimizer", optimizer), read_msgpack(path))
+    theta = import_theta(make("learned optimizer", optimizer), read_msgpack(path))
     out = Path(out)
-    make_empty(out)
+    make_empty_folder(out)
     try:
         write(out, optimizer, theta, imported_from=Path(path).name)
     except OSError as error:
@@ -45,18 +47,32 @@ def import_file(path: str | Path, optimizer: Component, out: str | Path) -> Thet
     return theta
 
 
-def theta_from_public(
-    optimizer: LearnedOptimizer, flat: Mapping[str, jax.Array | np.ndarray]
+def import_theta(
+    optimizer: str | LearnedOptimizer, flat: Mapping[str, jax.Array | np.ndarray], **arguments: Any
 ) -> Theta:
-    """Theta from the paths of public checkpoints.
+    """Theta from the paths of public checkpoints, converted to ours.
 
     Args:
-      optimizer: whose ``public_paths`` say what is what; other paths are taken as our own.
+      optimizer: a learned optimizer, or a name in the catalogue; ``learnable_`` in front of a name
+        is allowed, as other libraries have it. Its ``public_paths`` say where each of their leaves
+        belongs; other paths are taken as our own.
       flat: ``{path: array}``.
+      **arguments: those of a named optimizer that are not its defaults.
+
+    Returns:
+      Theta, as the optimizer's ``init`` makes it, with these values.
 
     Raises:
-      UserError: naming every missing, extra or misshapen entry.
+      UserError: for an unknown optimizer, or naming every missing, extra or misshapen entry.
+
+    Example:
+      >>> import_theta("learnable_sgd", {"log_lr": np.float32(-3.0)})
+      {'log_lr': Array(-3., dtype=float32)}
     """
+    if isinstance(optimizer, str):
+        kind, name = "learned optimizer", optimizer.removeprefix("learnable_")
+        factory = choose(kind, name, catalogue("learned optimizer"))
+        optimizer = call(factory, f"{kind} {name!r}", arguments)
     ours = {optimizer.public_paths.get(path, path): array for path, array in flat.items()}
     return unflatten_theta(ours, jax.eval_shape(optimizer.init, jax.random.key(0)))
 

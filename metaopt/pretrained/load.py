@@ -1,27 +1,20 @@
-"""Trained optimizers: how a run leaves one, and how it becomes an optax transformation again."""
+"""A trained optimizer becomes an optax transformation again."""
 
-import dataclasses
 import operator
-import os
-import platform
 import warnings
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import optax
-from safetensors.numpy import save
 
-from metaopt.config import Config
-from metaopt.errors import UserError
-from metaopt.experiment import make
+from metaopt.config.components import make
+from metaopt.core.errors import UserError
+from metaopt.core.theta import unflatten_theta
+from metaopt.core.types import LearnedOptimizer, Theta
 from metaopt.pretrained import artefact
 from metaopt.pretrained.shipped import find
-from metaopt.run.directory import RunDirectory, write_atomically
-from metaopt.theta import flatten_theta, theta_paths, unflatten_theta
-from metaopt.types import LearnedOptimizer, Theta
 
 FAR_STEPS = 4
 """A horizon this many times longer or shorter than those of meta-training is far outside."""
@@ -29,52 +22,9 @@ FAR_STEPS = 4
 FAR_ELEMENTS = 16
 """A tensor this many times larger is: four times as wide in two axes."""
 
-LIBRARIES = ("metaopt", "jax", "jaxlib", "flax", "optax", "numpy")
-
 
 class OutsideTrainedRange(UserWarning):
     """A trained optimizer is used far outside what it was meta-trained on."""
-
-
-def save_run(directory: RunDirectory, config: Config, theta: Theta, totals: dict[str, Any]) -> None:
-    """Writes theta; a learned optimizer into ``optimizer/``, with what `load_optimizer` reads.
-
-    Args:
-      directory: the run's.
-      config: the run.
-      theta: where it stands.
-      totals: ``outer_steps``, ``unroll_steps`` and ``seconds`` so far.
-    """
-    if config.problem.name != "training":
-        write_atomically(directory.path / artefact.THETA, save(flatten_theta(theta)))
-        return
-    directory.optimizer.mkdir(exist_ok=True)
-    task, horizon = make("task", config.task), config.estimator.horizon
-    params = jax.eval_shape(lambda key: task.init(task.sample(key), key), jax.random.key(0))
-    leaves = jax.tree.leaves(params)
-    artefact.write(
-        directory.optimizer,
-        config.optimizer,
-        theta,
-        trained_on={"task": config.task.name, "num_steps": horizon} | totals,
-        trained_range={
-            "num_steps": [config.estimator.shortest_horizon or horizon, horizon],
-            "largest_tensor": max((leaf.size for leaf in leaves), default=0),
-            "parameters": {
-                path: leaf.shape for path, leaf in zip(theta_paths(params), leaves, strict=True)
-            },
-        },
-        recipe=dataclasses.asdict(config),
-        versions={"python": platform.python_version()}
-        | {name: version(name) for name in LIBRARIES},
-        hardware=_hardware(),
-    )
-
-
-def _hardware() -> str:
-    device = jax.devices()[0]
-    kind = platform.machine() if device.platform == "cpu" else device.device_kind
-    return f"{jax.device_count()} {device.platform} devices ({kind}), {os.cpu_count()} CPU cores"
 
 
 def read(what: str | Path) -> tuple[LearnedOptimizer, Theta]:

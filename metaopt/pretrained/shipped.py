@@ -9,9 +9,9 @@ from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
 
-from metaopt.errors import UserError
+from metaopt.config.registry import choose
+from metaopt.core.errors import UserError
 from metaopt.pretrained.artefact import CONFIG, THETA
-from metaopt.registry import choose
 
 GROUP = "metaopt.checkpoints"
 

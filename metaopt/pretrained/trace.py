@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metaopt.errors import UserError
-from metaopt.types import LearnedOptimizer, Theta
+from metaopt.core.errors import UserError
+from metaopt.core.types import LearnedOptimizer, Theta
 
 STEPS = 8
 SHAPES: dict[str, tuple[int, ...]] = {
@@ -54,7 +54,7 @@ def deviation(optimizer: LearnedOptimizer, theta: Theta, trace: Mapping[str, np.
     """How far an optimizer's steps are from recorded ones, as a fraction of a tensor's largest.
 
     Example:
-      >>> from learned_optimizers import LEARNED_OPTIMIZERS
+      >>> from metaopt.learned_optimizers import LEARNED_OPTIMIZERS
       >>> sgd, faster = (LEARNED_OPTIMIZERS["sgd"](learning_rate=rate) for rate in (0.1, 0.11))
       >>> trace = record(sgd, sgd.init(jax.random.key(0)), num_steps=10)
       >>> round(deviation(faster, faster.init(jax.random.key(0)), trace), 3)

@@ -1,0 +1,1 @@
+"""What a run is, in words: records, names and where they lead."""

@@ -1,0 +1,108 @@
+"""Named configurations that work. To add one: a line here."""
+
+import inspect
+from typing import Any
+
+from metaopt.config.schema import Component, Config, EstimatorConfig, EvaluationConfig, OuterConfig
+from metaopt.estimators import ESTIMATORS
+
+DEFAULT = EstimatorConfig()
+WHOLE: dict[str, Any] = {"window": DEFAULT.window, "first_episode": DEFAULT.first_episode}
+"""For estimators of whole episodes: these fields are left as they are, so nobody asked for them."""
+
+
+def _lorenz(outer_steps: int, rate: float, drop_step: int | None = None, **estimator) -> Config:
+    """The paper's first experiment, the constants from its authors' scripts (arXiv 2304.12180)."""
+    online: dict[str, Any] = {"particles": 200, "horizon": 2000, "window": 100, "sigma": 0.04}
+    online |= {"first_episode": "burn_in"}
+    return Config(
+        problem=Component("lorenz"),
+        estimator=EstimatorConfig(**online | estimator),
+        outer=OuterConfig("sgd", rate, warmup_steps=0, drop_step=drop_step, clip_norm=None),
+        outer_steps=outer_steps,
+        checkpoint_every=500,
+        test_every=100,
+    )
+
+
+def _lorenz_by_derivatives(outer_steps: int, rate: float, **estimator) -> Config:
+    """The same for estimators that take no sigma."""
+    return _lorenz(outer_steps, rate, sigma=DEFAULT.sigma, **estimator)
+
+
+def _small(optimizer: Component, sigma: float, final_sigma: float, outer_steps: int) -> Config:
+    """Over the family of small classifiers, runs of log-uniform lengths.
+
+    Its members' losses differ by far more than theta changes them, so that ranks say more.
+    """
+    return Config(
+        task=Component("small_mlps"),
+        optimizer=optimizer,
+        estimator=EstimatorConfig(
+            particles=64,
+            shortest_horizon=50,
+            sigma=sigma,
+            final_sigma=final_sigma,
+            sigma_steps=outer_steps,
+            shaping="centered_rank",
+        ),
+        outer=OuterConfig(learning_rate=0.05, decay_steps=outer_steps),
+        evaluation=EvaluationConfig(seeds=128),
+        outer_steps=outer_steps,
+    )
+
+
+RECIPES: dict[str, Config] = {
+    # The first light: on two CPU cores under three minutes from a cold start to the final table.
+    "digits_mlp": Config(outer=OuterConfig(learning_rate=0.02, decay_steps=800), outer_steps=800),
+    # The factored rule there, and meta-training over a family of tasks.
+    "digits_adafac_mlp": Config(
+        optimizer=Component("adafac_mlp"),
+        estimator=EstimatorConfig(particles=32, final_sigma=0.02, sigma_steps=1500),
+        outer=OuterConfig(learning_rate=0.02, decay_steps=1500),
+        outer_steps=1500,
+    ),
+    "small_scheduled_adam": _small(
+        Component("scheduled_adam", ("learning_rate=0.01", "knots=5")), 0.3, 0.1, 800
+    ),
+    "small_gated_adam": _small(Component("gated_adam"), 0.2, 0.05, 1200),
+    "lorenz": _lorenz(5000, 1e-5),
+    "lorenz_nres": _lorenz(5000, 1e-5),
+    "lorenz_pes": _lorenz(10_000, 1e-5, 1000, name="pes"),
+    "lorenz_truncated_es": _lorenz(5000, 3e-4, name="truncated_es"),
+    "lorenz_full_es": _lorenz(2000, 3e-5, name="full_es", particles=10, **WHOLE),
+    "lorenz_bptt": _lorenz_by_derivatives(1000, 1e-8, name="bptt", particles=1, **WHOLE),
+    "lorenz_tbptt": _lorenz_by_derivatives(10_000, 3e-4, name="tbptt"),
+    "lorenz_uoro": _lorenz_by_derivatives(5000, 1e-13, name="uoro"),
+    "lorenz_forward": _lorenz_by_derivatives(5000, 1e-10, name="forward"),
+    # The whole road in seconds, for trying things out.
+    "tiny": Config(
+        task=Component("quadratic"),
+        optimizer=Component("sgd"),
+        estimator=EstimatorConfig(particles=4, horizon=8, window=2, sigma=0.1),
+        outer=OuterConfig(learning_rate=0.1, warmup_steps=2),
+        evaluation=EvaluationConfig(seeds=4),
+        outer_steps=50,
+        checkpoint_every=10,
+    ),
+}
+
+
+def summary(config: Config) -> str:
+    """A line on what a configuration trains, and how.
+
+    Args:
+      config: one that `metaopt.training.experiment.build` accepts.
+
+    Example:
+      >>> summary(RECIPES["tiny"])
+      'sgd on quadratic by nres, 4 pairs, windows of 2 of 8 inner steps'
+    """
+    chosen, problem = config.estimator, config.problem.name
+    tasks = ", ".join([config.task.name, *config.mixture])
+    what = f"{config.optimizer.name} on {tasks}" if problem == "training" else problem
+    takes = inspect.signature(ESTIMATORS[chosen.name]).parameters
+    number = f"{chosen.particles} {'pair' if 'sigma' in takes else 'particle'}"
+    number += "s" * (chosen.particles != 1)
+    window = f"windows of {chosen.window} of " if "window" in takes else ""
+    return f"{what} by {chosen.name}, {number}, {window}{chosen.horizon} inner steps"

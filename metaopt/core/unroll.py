@@ -1,0 +1,44 @@
+"""The only scan over inner steps."""
+
+import jax
+
+from metaopt.core.types import PyTree, Theta, UnrolledProblem
+
+
+def unroll(
+    problem: UnrolledProblem, theta: Theta, state: PyTree, data: PyTree, length: int
+) -> tuple[PyTree, jax.Array]:
+    """Advances a problem by ``length`` inner steps under one ``theta``.
+
+    Args:
+      problem: what to unroll.
+      theta: its parameters, the same at every step.
+      state: where it stands.
+      data: handed to every step.
+      length: inner steps, static.
+
+    Returns:
+      The state after the last step, and the losses L_t, float32 ``[length]``.
+
+    Where the problem has a ``loss_cap``, a larger or non-finite loss counts as the cap.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> halve = UnrolledProblem(
+      ...     init=lambda theta, data, horizon, key: jnp.float32(8.0),
+      ...     step=lambda theta, state, data: (theta * state, theta * state),
+      ... )
+      >>> state, losses = unroll(halve, 0.5, jnp.float32(8.0), (), 3)
+      >>> losses.tolist()
+      [4.0, 2.0, 1.0]
+    """
+
+    def step(state, _):
+        state, loss = problem.step(theta, state, data)
+        if problem.loss_cap is not None:
+            # fmin would return the cap for NaN as well, but -inf must count as the cap, too.
+            cap = jax.numpy.asarray(problem.loss_cap, loss.dtype)
+            loss = jax.numpy.where(jax.numpy.isfinite(loss), jax.numpy.minimum(loss, cap), cap)
+        return state, loss
+
+    return jax.lax.scan(step, state, None, length=length)

@@ -1,0 +1,124 @@
+"""One theta for several problems of different shapes: an estimator each, their estimates averaged.
+
+    g = mean_i g_i,  or, normalised,  mean_i g_i / sqrt(v_i),  v_i <- 0.9 v_i + 0.1 |g_i|^2
+
+(v corrected for its start), so that a problem with large losses does not drown the others.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metaopt.core.types import Estimate, GradientEstimator, Key, PyTree, Theta
+
+DECAY = 0.9
+COUNTS = ("nonfinite_pairs", "capped_pairs", "resets", "unroll_steps")
+
+
+class Part(NamedTuple):
+    """One problem's share of the state. Axis 0 of every leaf is the particle.
+
+    Attributes:
+      estimator: its estimator's state.
+      square: ``[N]`` float32, v before its correction; the same for all.
+      seen: ``[N]`` int32, finite estimates so far; likewise.
+    """
+
+    estimator: PyTree
+    square: jax.Array
+    seen: jax.Array
+
+
+def mixture(
+    parts: Mapping[str, GradientEstimator], *, normalise: bool = False
+) -> GradientEstimator:
+    """The estimator of several problems' mean gradient.
+
+    Its data is a tuple, one problem's after the other. A part whose estimate is not finite is left
+    out of the average. The metrics are the sums of the counts, and every part's under
+    ``NAME/metric``.
+
+    Args:
+      parts: estimators by name, each of a problem with the same theta.
+      normalise: divide each estimate by the running root mean square of its norm.
+
+    Raises:
+      ValueError: for no parts at all.
+
+    Example:
+      >>> from metaopt.estimators import nres
+      >>> from metaopt.tasks import PROBLEMS
+      >>> problem = PROBLEMS["linear_recursion"]()
+      >>> of = lambda horizon: nres(problem, particles=2, horizon=horizon, window=2, sigma=0.1)
+      >>> both = mixture({"short": of(4), "long": of(8)})
+      >>> theta = problem.init_theta(jax.random.key(0))
+      >>> state = both.init(theta, ((), ()), jax.random.key(1))
+      >>> estimate, state = both.estimate(theta, state, ((), ()), jax.random.key(2))
+      >>> int(estimate.metrics["unroll_steps"]), int(estimate.metrics["long/unroll_steps"])
+      (16, 8)
+    """
+    if not parts:
+        raise ValueError("a mixture needs at least one part.")
+
+    def init(theta: Theta, data: PyTree, key: Key) -> tuple[Part, ...]:
+        def start(i, estimator):
+            state = estimator.init(theta, data[i], jax.random.fold_in(key, i))
+            particles = len(jax.tree.leaves(state)[0])
+            return Part(state, jnp.zeros(particles), jnp.zeros(particles, jnp.int32))
+
+        return tuple(start(i, estimator) for i, estimator in enumerate(parts.values()))
+
+    def estimate(theta: Theta, state: tuple[Part, ...], data: PyTree, key: Key):
+        after, estimates = [], []
+        for i, (part, estimator) in enumerate(zip(state, parts.values(), strict=True)):
+            key_of_part = jax.random.fold_in(key, i)
+            found, inner = estimator.estimate(theta, part.estimator, data[i], key_of_part)
+            norm = optax.tree.norm(found.grad)
+            finite = jnp.isfinite(norm)
+            square = DECAY * part.square + (1 - DECAY) * jnp.where(finite, norm, 0.0) ** 2
+            square = jnp.where(finite, square, part.square)
+            seen = part.seen + finite.astype(jnp.int32)
+            if normalise:
+                corrected = square[0] / (1 - DECAY ** seen[0].astype(jnp.float32))
+                scale = jax.lax.rsqrt(jnp.maximum(corrected, 1e-30))
+                found = found._replace(grad=optax.tree.scale(scale, found.grad))
+            after.append(Part(inner, square, seen))
+            estimates.append(found)
+        return _average(estimates), tuple(after)
+
+    def resize(theta: Theta, state: tuple[Part, ...], data: PyTree, key: Key):
+        def resized(i, part, estimator):
+            own = jax.random.fold_in(key, i)
+            inner = estimator.resize(theta, part.estimator, data[i], own)
+            particles = len(jax.tree.leaves(inner)[0])
+            alike = lambda leaf: jnp.broadcast_to(leaf[0], particles)
+            return Part(inner, alike(part.square), alike(part.seen))
+
+        pairs = zip(state, parts.values(), strict=True)
+        return tuple(resized(i, part, estimator) for i, (part, estimator) in enumerate(pairs))
+
+    def _average(estimates: list[Estimate]) -> Estimate:
+        finite = jnp.stack([jnp.isfinite(optax.tree.norm(e.grad)) for e in estimates])
+        # Where no part is finite this is 0/0: the outer step sees a NaN and skips the update.
+        mean = lambda *leaves: (
+            jnp.where(finite.reshape(-1, *[1] * leaves[0].ndim), jnp.stack(leaves), 0).sum(axis=0)
+            / finite.sum().astype(leaves[0].dtype)
+        )
+        metrics = {
+            f"{name}/{metric}": value
+            for name, found in zip(parts, estimates, strict=True)
+            for metric, value in (found.metrics | {"loss": found.loss}).items()
+        }
+        metrics |= {
+            count: jnp.stack([e.metrics[count] for e in estimates]).sum()
+            for count in COUNTS
+            if all(count in e.metrics for e in estimates)
+        }
+        grads, losses = [e.grad for e in estimates], [e.loss for e in estimates]
+        return Estimate(jax.tree.map(mean, *grads), mean(*losses), metrics)
+
+    can = all(estimator.resize for estimator in parts.values())
+    return GradientEstimator(init, estimate, resize if can else None)

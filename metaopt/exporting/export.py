@@ -1,0 +1,130 @@
+"""From a finished run to a pretrained optimizer: files that describe and check themselves."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metaopt.config.schema import to_json
+from metaopt.core.errors import UserError
+from metaopt.core.files import json_text, make_empty_folder, sha256
+from metaopt.core.sizes import count_of
+from metaopt.core.types import LearnedOptimizer, Theta
+from metaopt.exporting.card import card
+from metaopt.pretrained import artefact, trace
+from metaopt.pretrained import load as pretrained
+from metaopt.training.run_directory import RunDirectory
+
+FACTS = ("trained_on", "trained_range", "recipe", "versions", "hardware")
+"""What a run's optimizer knows of itself and an exported one goes on saying."""
+
+
+def export_run(run: str | Path, name: str, out: str | Path) -> None:
+    """Writes the optimizer of a run with its evaluation, a trace and a card, for `metaopt.load`.
+
+    Args:
+      run: the directory of a run that is finished and evaluated.
+      name: what the optimizer is to be called.
+      out: the directory to write, which must not exist or be empty. In the package of a
+        ``metaopt.checkpoints`` entry point it is to bear the name.
+
+    Raises:
+      UserError: for a bad name, a run that is not finished or not evaluated, or a directory in use.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise UserError(f"a name has letters, digits, '.', '-' and '_' only, got {name!r}.")
+    directory, out = RunDirectory(Path(run)), Path(out)
+    config = directory.read_config()
+    if config.problem.name != "training":
+        raise UserError(f"{run} has no optimizer: its problem is {config.problem.name!r}.")
+    optimizer, theta = pretrained.read(directory.path)
+    known = artefact.read_artefact(directory.optimizer).description
+    facts = {fact: known[fact] for fact in FACTS if fact in known}
+    done = facts.get("trained_on", {}).get("outer_steps")
+    if len(facts) < len(FACTS) or done != config.outer_steps:
+        raise UserError(
+            f"{run} has done {done or 'an unknown number'} of {config.outer_steps} outer steps: "
+            f"`metaopt train ... --out {run}` finishes it."
+        )
+    facts["recipe"] = json.loads(to_json(config))  # with the evaluation that was asked for last
+    facts = {"name": name} | facts
+    facts |= {"needs": needs(optimizer, theta)}
+    facts |= {"meta_parameters": count_of(theta)}
+    evaluation = _evaluation(directory)
+    curves = directory.path / "curves.png"
+    files: dict[str, str | bytes] = {
+        "eval.json": json_text(evaluation, indent=1),
+        "trace.npz": trace.to_npz(trace.record(optimizer, theta, config.estimator.horizon)),
+        "CARD.md": card(facts, evaluation, curves.is_file()),
+    }
+    if curves.is_file():
+        files["curves.png"] = curves.read_bytes()
+    make_empty_folder(out)
+    artefact.write(out, config.optimizer, theta, files=files, **facts)
+
+
+def needs(optimizer: LearnedOptimizer, theta: Theta) -> list[str]:
+    """Which of ``"num_steps"``, ``"params"`` and ``"value"`` an optimizer cannot do without.
+
+    Example:
+      >>> from metaopt.learned_optimizers import LEARNED_OPTIMIZERS
+      >>> mlp = LEARNED_OPTIMIZERS["mlp"]()
+      >>> needs(mlp, mlp.init(jax.random.key(0)))
+      ['params']
+    """
+    everything = {"num_steps": 10, "params": jnp.ones((2, 2)), "value": jnp.float32(1.0)}
+
+    def refuses(without):
+        given = everything | {without: None}
+
+        def once(grads):
+            with jax.numpy_dtype_promotion("standard"):
+                tx = optimizer.optimizer(theta, given["num_steps"])
+                state = tx.init(grads)
+                return tx.update(grads, state, given["params"], value=given["value"])
+
+        try:
+            jax.eval_shape(once, everything["params"])
+        except ValueError:
+            return True
+        return False
+
+    return [argument for argument in everything if refuses(argument)]
+
+
+def _evaluation(directory: RunDirectory) -> dict[str, Any]:
+    """A run's own evaluation, the curves of all seeds averaged."""
+    theta = sha256(directory.optimizer / artefact.THETA)
+    try:
+        content = json.loads((directory.path / "evaluation.json").read_text())
+        numbers, summary = content["numbers"], content["summary"]
+        of_theta = content["of"]["theta"] if "change" in summary else None
+    except (OSError, ValueError, KeyError, TypeError):
+        of_theta = None
+    if of_theta != theta:
+        raise UserError(
+            f"{directory.path} holds no evaluation of this optimizer: the `metaopt train` command "
+            "that made it, called again, evaluates it."
+        )
+    losses = {who: np.array(numbers[of], float) for who, of in PLAYERS.items()}
+    seeds, num_steps = losses["learned"].shape
+    means = {who: curves.mean(axis=0) for who, curves in losses.items()}
+    return {
+        "of": content["of"],
+        "seeds": seeds,
+        "num_steps": num_steps,
+        "summary": summary,
+        "rate": numbers["rate"],
+        "final_rate": numbers["final_rate"],
+        "rates": numbers["rates"],
+        "sweep": numbers["sweep"],
+        "mean_curves": means,  # in JSON null is a loss that was lost
+    }
+
+
+PLAYERS = {"learned": "learned", "adam": "baseline"}
+"""Their names here, and in a run's evaluation."""

@@ -1,0 +1,1 @@
+"""Particles over devices, chunks and processes."""

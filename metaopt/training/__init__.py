@@ -1,0 +1,1 @@
+"""Meta-training: from a configuration to a run that ends with the same bits."""

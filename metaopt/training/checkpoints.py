@@ -1,0 +1,168 @@
+"""Run checkpoints by Orbax: the whole `MetaState`, asynchronously, atomically, the newest n.
+
+Each carries the SHA-256 of its files, written before the rename that makes it a checkpoint, so that
+a damaged one is known before it is read and the newest good one is gone on with.
+"""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+
+from metaopt.core import resize
+from metaopt.core.errors import UserError
+from metaopt.core.files import json_text, sha256
+from metaopt.core.types import MetaState
+from metaopt.parallel.processes import most, on_first
+from metaopt.training import orbax_leak
+
+SUMS = "sha256.json"
+
+
+class Restored(NamedTuple):
+    """What was read.
+
+    Attributes:
+      state: the run's.
+      totals: what the host had added up by then.
+      damaged: what is wrong with the newer checkpoints that were passed over; they were set aside.
+    """
+
+    state: MetaState
+    totals: dict[str, Any]
+    damaged: list[str]
+
+
+class Checkpoints:
+    """The checkpoints of one run directory; a context manager that waits for saves in flight.
+
+    Beside the state each holds what the host has added up so far (`totals`: JSON numbers).
+
+    Args:
+      directory: where they are; made where it does not exist.
+      keep: how many of the newest stay.
+    """
+
+    def __init__(self, directory: Path, keep: int):
+        orbax_leak.keep_flat()
+        self._directory = directory.absolute()
+        self._manager = ocp.CheckpointManager(
+            self._directory,
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep,
+                # Folders at once: where they cannot be made, threads would wait for them, and
+                # Python for the threads, for minutes.
+                async_options=ocp.options.AsyncOptions(
+                    create_directories_asynchronously=False,
+                    post_finalization_callback=self._seal,
+                ),
+            ),
+        )
+
+    def save(self, state: MetaState, totals: dict[str, Any]) -> None:
+        """Copies the state off the device and writes it in the background."""
+        step = int(state.step)
+        if step != self._manager.latest_step():
+            items = ocp.args.Composite(
+                state=ocp.args.StandardSave(state), totals=ocp.args.JsonSave(dict(totals))
+            )
+            self._manager.save(step, args=items)
+
+    def restore(self, like: MetaState) -> Restored | None:
+        """The newest good checkpoint, or ``None`` where there is none at all.
+
+        It has as many particles as it was saved with.
+
+        Newer ones that are damaged are renamed to ``damaged-STEP``: nothing is deleted.
+
+        Args:
+          like: `jax.ShapeDtypeStruct`s with shardings over a mesh.
+
+        Raises:
+          UserError: where there are checkpoints, but none that can be read.
+        """
+        steps = on_first(lambda: sorted(self._manager.all_steps(), reverse=True))
+        faults: list[str] = []
+        for step in steps:
+            folder = self._directory / str(step)
+            fault, particles = on_first(partial(_inspect, folder))
+            if fault is None:
+                own = resize.like_with(like, particles)
+                items = ocp.args.Composite(
+                    state=ocp.args.StandardRestore(own), totals=ocp.args.JsonRestore()
+                )
+                try:
+                    restored = self._manager.restore(step, args=items)
+                except Exception as error:  # Orbax raises many kinds; all of them mean this
+                    fault = _first_line(error)
+                if most(fault is not None) == [0]:
+                    on_first(partial(self._set_aside, steps[: len(faults)]))
+                    if faults:
+                        self._manager.reload()
+                    return Restored(restored["state"], restored["totals"], faults)
+            faults.append(f"{folder} ({fault or 'another process cannot read it'})")
+        if not steps:
+            return None
+        raise UserError(
+            f"no checkpoint can be read: {'; '.join(faults)}. Remove {self._directory} to start "
+            "anew, or choose another --out."
+        )
+
+    def _set_aside(self, steps: list[int]) -> None:
+        for step in steps:
+            folder = self._directory / str(step)
+            folder.rename(_unused(self._directory / f"damaged-{step}"))
+
+    def _seal(self) -> None:
+        """Writes the sums of a checkpoint that is complete but for its rename."""
+        for folder in self._directory.glob("*.orbax-checkpoint-tmp*"):
+            # Only the items' own files: Orbax writes to those beside them later on.
+            files = [file for file in sorted(folder.glob("*/**/*")) if file.is_file()]
+            sums = {str(file.relative_to(folder)): sha256(file) for file in files}
+            (folder / SUMS).write_text(json_text(sums, indent=2))
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        if kind is not None and jax.process_count() > 1:
+            return  # a save in flight may wait for a process that is gone
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def find_damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint by the sums it carries; ``None`` where they hold."""
+    try:
+        sums = json.loads((folder / SUMS).read_bytes())
+        for name, expected in sums.items():
+            if sha256(folder / name) != expected:
+                return f"{name} was changed"
+    except (OSError, ValueError, AttributeError) as error:
+        return f"its files cannot be checked: {error}"
+    return None
+
+
+def _inspect(folder: Path) -> tuple[str | None, int]:
+    """What is wrong with a checkpoint, and how many particles it has."""
+    fault = find_damage(folder)
+    if fault is None:
+        try:
+            shapes = ocp.StandardCheckpointHandler().metadata(folder / "state")
+            return None, jax.tree.leaves(shapes["estimator"])[0].shape[0]
+        except Exception as error:  # Orbax raises many kinds; all of them mean this
+            fault = _first_line(error)
+    return fault, 0
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), repr(error))
+
+
+def _unused(path: Path) -> Path:
+    """The path, or with a number behind where there is something already."""
+    numbered = (path.with_name(f"{path.name}.{n}") for n in range(1, 1_000_000))
+    return path if not path.exists() else next(p for p in numbered if not p.exists())

@@ -1,0 +1,60 @@
+"""A run on a terminal: a live line where there is one, plain lines where there is none."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from metaopt.training.loop import Progress
+
+PLAIN_EVERY = 5.0
+"""Seconds between two plain lines."""
+
+
+@contextmanager
+def show_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
+    """Gives the ``on_progress`` of `metaopt.train.train` that shows a run on ``console``."""
+    if not console.is_terminal:
+        yield _plain(console)
+        return
+    columns = (
+        TextColumn("outer step"),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TextColumn("meta-loss {task.fields[loss]:.4f}"),
+        TextColumn("{task.fields[rate]:,.0f} unroll steps/s"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=console) as bar:
+        line = bar.add_task("train", total=None, loss=float("nan"), rate=0.0)
+
+        def on_progress(progress: Progress) -> None:
+            bar.update(
+                line,
+                total=progress.outer_steps,
+                completed=progress.row["step"],
+                loss=progress.row["loss"],
+                rate=progress.rate,
+            )
+
+        yield on_progress
+
+
+def _plain(console: Console) -> Callable[[Progress], None]:
+    shown = -PLAIN_EVERY
+
+    def on_progress(progress: Progress) -> None:
+        nonlocal shown
+        now, row = time.monotonic(), progress.row
+        if now - shown >= PLAIN_EVERY or row["step"] == progress.outer_steps:
+            shown = now
+            console.print(
+                f"outer step {row['step']}/{progress.outer_steps}  meta-loss {row['loss']:.4f}  "
+                f"{progress.rate:,.0f} unroll steps/s  {row['seconds']:.0f} s",
+                highlight=False,
+            )
+
+    return on_progress

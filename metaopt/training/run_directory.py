@@ -1,0 +1,129 @@
+"""A run's directory: what is in it, and whether a configuration may go on there."""
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from metaopt.config.schema import Config, from_json, mismatches, to_json
+from metaopt.core.errors import OwnFault, UserError
+from metaopt.core.files import json_text, write_atomically
+
+
+class RunDirectory:
+    """Paths and host-side files of one run.
+
+    Attributes:
+      path: the directory: ``config.json``, ``metrics.jsonl``, ``tensorboard/``, ``checkpoints/``,
+        ``optimizer/`` (what `metaopt.load` reads) and the report.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.config = path / "config.json"
+        self.metrics = path / "metrics.jsonl"
+        self.tensorboard = path / "tensorboard"
+        self.checkpoints = path / "checkpoints"
+        self.optimizer = path / "optimizer"
+
+    def open(self, config: Config) -> None:
+        """Makes the directory for a run, or checks that it holds this very one.
+
+        Raises:
+          UserError: where it holds another run or something else, or cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            present = sorted(p.name for p in self.path.iterdir() if p.suffix != ".tmp")
+            if present:
+                self._check(config, present[0])
+            else:
+                self.write(config)
+        except OSError as error:
+            raise UserError(
+                f"{self.path} cannot be used as a run directory ({error.strerror}): choose another "
+                "--out."
+            ) from error
+
+    def has_checkpoint(self) -> bool:
+        """Whether the run has one, good or damaged, to go on from."""
+        return any(path.name.isdecimal() for path in self.checkpoints.glob("*"))
+
+    def write(self, config: Config) -> None:
+        """Writes the configuration, also in place of one that may be gone on with."""
+        write_atomically(self.config, to_json(config))
+
+    def _check(self, config: Config, something: str) -> None:
+        if not self.config.is_file():
+            raise UserError(
+                f"{self.path} holds something else than a run ({something}, but no config.json): "
+                "choose another --out."
+            )
+        if faults := mismatches(self.read_config(), config):
+            raise UserError(
+                f"{self.path} holds a run with another configuration ({'; '.join(faults)}): use "
+                "its values to go on with it, or choose another --out."
+            )
+
+    def read_config(self) -> Config:
+        """The run's configuration.
+
+        Raises:
+          UserError: where there is none or it cannot be read.
+        """
+        try:
+            return from_json(self.config.read_text())
+        except FileNotFoundError as error:
+            raise UserError(f"{self.path} holds no run: there is no config.json.") from error
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{self.config} cannot be read: {error}") from error
+
+    def rewind_metrics(self, step: int) -> None:
+        """Drops the lines of metrics after an outer step, and a half-written last one."""
+        if self.metrics.exists():
+            kept = [json_text(row) for row in self.read_metrics() if row["step"] <= step]
+            write_atomically(self.metrics, "".join(kept))
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The rows of ``metrics.jsonl``, oldest first; non-finite values are None."""
+        rows = []
+        for line in self.metrics.read_text().splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break  # cut off in the middle of a write; nothing valid comes after it
+        return rows
+
+
+DISK_FAULTS = ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "EFBIG")
+"""What the operating system says of a disk that is full, or cannot be written."""
+
+
+@contextmanager
+def disk_faults(directory: RunDirectory) -> Iterator[None]:
+    """Turns a disk that fails while a run is written into a sentence, an `OwnFault`."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = None if isinstance(error, UserError) else _disk_fault(error)
+        if reason is None:
+            raise
+        saved = [int(p.name) for p in directory.checkpoints.glob("*") if p.name.isdecimal()]
+        then = f"goes on from outer step {max(saved)}" if saved else "starts anew: none was saved"
+        raise OwnFault(
+            f"{directory.path} cannot be written ({reason}): mend that and the same command {then}."
+        ) from error
+
+
+def _disk_fault(error: BaseException | None) -> str | None:
+    """What the disk's fault is, where it is one: Orbax has it in the text, or in a cause."""
+    while error is not None:
+        for name in DISK_FAULTS:
+            said = os.strerror(number := getattr(errno, name))
+            if getattr(error, "errno", None) == number or said in str(error):
+                return said
+        error = error.__cause__ or error.__context__
+    return None

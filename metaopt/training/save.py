@@ -1,0 +1,61 @@
+"""What a run leaves behind: theta, and a learned optimizer with all that loading it needs."""
+
+import dataclasses
+import os
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import jax
+from safetensors.numpy import save
+
+from metaopt.config.components import make
+from metaopt.config.schema import Config
+from metaopt.core.files import write_atomically
+from metaopt.core.theta import flatten_theta, theta_paths
+from metaopt.core.types import Theta
+from metaopt.pretrained import artefact
+from metaopt.training.run_directory import RunDirectory
+
+LIBRARIES = ("metaopt", "jax", "jaxlib", "flax", "optax", "numpy")
+
+
+def save_run(directory: RunDirectory, config: Config, theta: Theta, totals: dict[str, Any]) -> None:
+    """Writes theta; a learned optimizer into ``optimizer/``, with what `load_optimizer` reads.
+
+    Args:
+      directory: the run's.
+      config: the run.
+      theta: where it stands.
+      totals: ``outer_steps``, ``unroll_steps`` and ``seconds`` so far.
+    """
+    if config.problem.name != "training":
+        write_atomically(directory.path / artefact.THETA, save(flatten_theta(theta)))
+        return
+    directory.optimizer.mkdir(exist_ok=True)
+    task, horizon = make("task", config.task), config.estimator.horizon
+    params = jax.eval_shape(lambda key: task.init(task.sample(key), key), jax.random.key(0))
+    leaves = jax.tree.leaves(params)
+    artefact.write(
+        directory.optimizer,
+        config.optimizer,
+        theta,
+        trained_on={"task": config.task.name, "num_steps": horizon} | totals,
+        trained_range={
+            "num_steps": [config.estimator.shortest_horizon or horizon, horizon],
+            "largest_tensor": max((leaf.size for leaf in leaves), default=0),
+            "parameters": {
+                path: leaf.shape for path, leaf in zip(theta_paths(params), leaves, strict=True)
+            },
+        },
+        recipe=dataclasses.asdict(config),
+        versions={"python": platform.python_version()}
+        | {name: version(name) for name in LIBRARIES},
+        hardware=_hardware(),
+    )
+
+
+def _hardware() -> str:
+    device = jax.devices()[0]
+    kind = platform.machine() if device.platform == "cpu" else device.device_kind
+    return f"{jax.device_count()} {device.platform} devices ({kind}), {os.cpu_count()} CPU cores"
