@@ -8,6 +8,7 @@ from metaopt.config.registry import catalogue, choose
 from metaopt.core import inner, outer
 from metaopt.core.data_stream import Stream, shuffled_rows
 from metaopt.core.errors import UserError
+from metaopt.core.factories import factories
 from metaopt.core.theta import flatten_theta, unflatten_theta
 from metaopt.core.types import (
     Estimate,
@@ -50,6 +51,7 @@ __all__ = [
     "choose",
     "estimators",
     "evaluate",
+    "factories",
     "flatten_theta",
     "import_theta",
     "inner",

@@ -100,7 +100,7 @@ def test_trained_optimizers(tmp_path, data):
     if name != artefact.SUMS:
         lines = (directory / artefact.SUMS).read_text().splitlines()
         mended = [
-            f"{artefact._digest(file)}  {name}" if line.endswith(f"  {name}") else line
+            f"{artefact.sha256(file)}  {name}" if line.endswith(f"  {name}") else line
             for line in lines
         ]
         (directory / artefact.SUMS).write_text("\n".join(mended) + "\n")

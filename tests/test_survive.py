@@ -12,7 +12,7 @@ from conftest import CACHE
 
 from metaopt.parallel.processes import ADDRESS, COUNT, INDEX, LOST
 
-MAIN = "metaopt.commands.main"
+MAIN = "metaopt"
 
 CHILD = os.environ | {"JAX_COMPILATION_CACHE_DIR": CACHE, "COLUMNS": "200"}
 

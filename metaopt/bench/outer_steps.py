@@ -55,12 +55,11 @@ def cases() -> dict[str, Case]:
       >>> cases()["digits_w100"].config.estimator.particles
       10
     """
-    from metaopt.config.recipes import RECIPES
-    from metaopt.config.registry import catalogue
+    from metaopt.config.registry import catalogue, find
 
     paper: dict[str, Any] = {"hidden": [32, 32, 32], "batch_size": 128, "activation": "gelu"}
     named = {
-        "lorenz": Case(RECIPES["lorenz_nres"]),
+        "lorenz": Case(find("recipe", "lorenz_nres")),
         "digits_w100": Case(_digits(10, 100, **paper)),
         "digits_w10": Case(_digits(100, 10, **paper)),
         "digits_w1": Case(_digits(100, 1, **paper)),

@@ -4,30 +4,41 @@ To add one: write the record, name it here. What it needs is imported when it ru
 and errors are quick.
 """
 
+from dataclasses import MISSING as NO_DEFAULT
+from dataclasses import fields
+from importlib import import_module
 from typing import Any
 
-from tyro import MISSING
-
-from metaopt.commands.bench import Bench
-from metaopt.commands.compare import Compare
-from metaopt.commands.diagnose import Diagnose
-from metaopt.commands.evaluate import Evaluate
-from metaopt.commands.export import Export
-from metaopt.commands.import_public import Import
-from metaopt.commands.launch import Launch
-from metaopt.commands.list_all import List
-from metaopt.commands.train import Train
-from metaopt.config.schema import Config
-
-COMMANDS: dict[str, Any] = {
-    "train": Train(Config()),
-    "evaluate": Evaluate(MISSING),
-    "compare": Compare(MISSING),
-    "diagnose": Diagnose(),
-    "bench": Bench(),
-    "launch": Launch(MISSING),
-    "import": Import(MISSING, MISSING, MISSING),
-    "export": Export(MISSING, MISSING),
-    "list": List(),
+COMMANDS = {
+    "train": "metaopt.commands.train:Train",
+    "evaluate": "metaopt.commands.evaluate:Evaluate",
+    "compare": "metaopt.commands.compare:Compare",
+    "diagnose": "metaopt.commands.diagnose:Diagnose",
+    "bench": "metaopt.commands.bench:Bench",
+    "launch": "metaopt.commands.launch:Launch",
+    "import": "metaopt.commands.import_public:Import",
+    "export": "metaopt.commands.export:Export",
+    "list": "metaopt.commands.list_all:List",
 }
-"""Each with its defaults; what has none is missing."""
+
+
+def record_of(name: str) -> Any:
+    """The record of a subcommand's options.
+
+    Example:
+      >>> record_of("list").__name__
+      'List'
+    """
+    module, _, record = COMMANDS[name].partition(":")
+    return getattr(import_module(module), record)
+
+
+def default_of(name: str, missing: Any) -> Any:
+    """The record with its defaults, and ``missing`` where an option has none."""
+    record = record_of(name)
+    required = [
+        f.name
+        for f in fields(record)
+        if f.default is NO_DEFAULT and f.default_factory is NO_DEFAULT
+    ]
+    return record(**dict.fromkeys(required, missing))

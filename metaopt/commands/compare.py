@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
@@ -25,6 +25,7 @@ class Compare:
     """Where the runs, the table and the picture go. Runs that are there are gone on with."""
     devices: int | None = None
     """As for train."""
+    by_several_processes: ClassVar[bool] = True
 
     def __call__(self) -> int:
         """Does it, and returns the exit code."""
@@ -37,8 +38,7 @@ class Compare:
 def _train_all(command: Compare) -> tuple[int, dict[str, list[Path]]]:
     from rich.console import Console
 
-    from metaopt.config.recipes import RECIPES
-    from metaopt.config.registry import choose
+    from metaopt.config.registry import find
     from metaopt.parallel.sharding import particle_mesh
     from metaopt.training import sweep
     from metaopt.training.loop import train
@@ -48,7 +48,7 @@ def _train_all(command: Compare) -> tuple[int, dict[str, list[Path]]]:
     if not command.recipes or command.seeds < 1:
         raise UserError("compare needs at least one recipe and one seed.")
     console = Console(quiet=not is_first())
-    recipes = {name: choose("recipe", name, RECIPES) for name in command.recipes}
+    recipes = {name: find("recipe", name) for name in command.recipes}
     folders: dict[str, list[Path]] = {name: [] for name in recipes}
     with stop_on_signals() as stop:
         for place, config in sweep.runs(recipes, command.seeds, command.outer_steps):
@@ -72,13 +72,13 @@ def _train_all(command: Compare) -> tuple[int, dict[str, list[Path]]]:
 def _draw(command: Compare, folders: dict[str, list[Path]]) -> int:
     from rich.console import Console
 
-    from metaopt.config.recipes import RECIPES
+    from metaopt.config.registry import find
     from metaopt.core.files import write_atomically
     from metaopt.plotting.style import to_png
     from metaopt.training import plots, sweep
 
     console = Console()
-    curves = [sweep.run_curves(name, RECIPES[name], runs) for name, runs in folders.items()]
+    curves = [sweep.run_curves(name, find("recipe", name), runs) for name, runs in folders.items()]
     console.print(sweep.table(curves))
     write_atomically(command.out / "compare.json", sweep.to_json(curves))
     write_atomically(command.out / "compare.png", to_png(plots.run_curves(curves)))

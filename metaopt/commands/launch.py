@@ -5,6 +5,8 @@ from typing import Annotated
 
 import tyro
 
+from metaopt.commands import COMMANDS, record_of
+from metaopt.core.errors import UserError
 from metaopt.parallel.launch import launch
 
 
@@ -19,4 +21,10 @@ class Launch:
 
     def __call__(self) -> int:
         """Does it, and returns the exit code."""
+        known = [n for n in COMMANDS if getattr(record_of(n), "by_several_processes", False)]
+        if self.command[:1] not in [(name,) for name in known]:
+            raise UserError(
+                f"launch starts {' or '.join(known)}, got {' '.join(self.command)!r}: write "
+                "metaopt launch -n 2 -- train, and what train takes."
+            )
         return launch(self.command, self.processes)

@@ -13,22 +13,20 @@ class List:
         from rich.table import Table
         from rich.text import Text
 
-        from metaopt.config import recipes
+        from metaopt.config.recipes import summary
         from metaopt.config.registry import catalogue
-        from metaopt.estimators import ESTIMATORS
-        from metaopt.evaluation.baselines import BASELINES
         from metaopt.pretrained import shipped
 
-        first_line = lambda factory: (factory.__doc__ or "").partition("\n")[0]
+        first_line = lambda factory: (factory.__doc__ or "").strip().partition("\n")[0]
         lines = lambda entries: {name: first_line(entries[name]) for name in sorted(entries)}
         trained = shipped.shipped() | shipped.local()
         kinds: dict[str, dict[str, str]] = {
-            "recipes": {name: recipes.summary(it) for name, it in recipes.RECIPES.items()},
+            "recipes": {name: summary(it) for name, it in catalogue("recipe").items()},
             "tasks": lines(catalogue("task")),
             "problems": lines(catalogue("problem")),
             "learned optimizers": lines(catalogue("learned optimizer")),
-            "estimators": lines(ESTIMATORS),
-            "baselines": {"": ", ".join(sorted(BASELINES))},
+            "estimators": lines(catalogue("estimator")),
+            "baselines": {"": ", ".join(sorted(catalogue("baseline")))},
             "trained optimizers": {name: shipped.summary(path) for name, path in trained.items()},
         }
         table = Table(box=None, show_header=False, pad_edge=False)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from metaopt.commands import COMMANDS
+from metaopt.commands import COMMANDS, default_of
 from metaopt.commands.train import Train
 from metaopt.config.schema import Config
 from metaopt.core.errors import UserError
@@ -43,13 +43,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parse(argv: list[str]):
-    from metaopt.config.recipes import RECIPES
-    from metaopt.config.registry import choose
+    from metaopt.config.registry import catalogue, find
 
     def parse(recipe: Config):
+        defaults = {name: default_of(name, tyro.MISSING) for name in COMMANDS}
+        defaults["train"] = Train(recipe)
         commands = [
             Annotated[type(default), tyro.conf.subcommand(name, default=default, description=about)]
-            for name, default in (COMMANDS | {"train": Train(recipe)}).items()
+            for name, default in defaults.items()
             for about in [inspect.getdoc(default)]
         ]
         any_of: Any = reduce(or_, commands)
@@ -57,8 +58,8 @@ def _parse(argv: list[str]):
 
     command = parse(Config())
     if isinstance(command, Train):  # now that the recipe is known, once more from its values
-        recipe = choose("recipe", command.recipe, RECIPES)
+        recipe = find("recipe", command.recipe)
         # `lorenz --estimator pes` starts from lorenz_pes, where there is such a recipe.
-        own = RECIPES.get(f"{command.recipe}_{command.config.estimator.name}", recipe)
+        own = catalogue("recipe").get(f"{command.recipe}_{command.config.estimator.name}", recipe)
         command = parse(own)
     return command

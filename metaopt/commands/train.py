@@ -1,8 +1,8 @@
 """``metaopt train``: meta-train, stop, go on, and compare with tuned Adam."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
@@ -16,7 +16,7 @@ class Train:
     """Meta-train an optimizer, or go on with a run; then compare it with tuned Adam.
     --task, --optimizer, --estimator and --problem stand for --task.name and so on."""
 
-    config: Annotated[Config, tyro.conf.arg(name="")]
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
     recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")] = "digits_mlp"
     """Where the configuration starts; `metaopt list` shows the recipes."""
     out: Path | None = None
@@ -26,6 +26,7 @@ class Train:
     CPU, its cores)."""
     quiet: bool = False
     """Print nothing but errors."""
+    by_several_processes: ClassVar[bool] = True
 
     def __call__(self) -> int:
         """Does it, and returns the exit code."""

@@ -3,8 +3,8 @@
 import inspect
 from typing import Any
 
+from metaopt.config.registry import find
 from metaopt.config.schema import Component, Config, EstimatorConfig, EvaluationConfig, OuterConfig
-from metaopt.estimators import ESTIMATORS
 
 DEFAULT = EstimatorConfig()
 WHOLE: dict[str, Any] = {"window": DEFAULT.window, "first_episode": DEFAULT.first_episode}
@@ -101,7 +101,7 @@ def summary(config: Config) -> str:
     chosen, problem = config.estimator, config.problem.name
     tasks = ", ".join([config.task.name, *config.mixture])
     what = f"{config.optimizer.name} on {tasks}" if problem == "training" else problem
-    takes = inspect.signature(ESTIMATORS[chosen.name]).parameters
+    takes = inspect.signature(find("estimator", chosen.name)).parameters
     number = f"{chosen.particles} {'pair' if 'sigma' in takes else 'particle'}"
     number += "s" * (chosen.particles != 1)
     window = f"windows of {chosen.window} of " if "window" in takes else ""

@@ -1,46 +1,103 @@
-"""Catalogues of tasks, problems and learned optimizers, found through entry points.
+"""Catalogues of everything that has a name, found through entry points.
 
-A catalogue is a plain dict, name -> factory. Any installed distribution can add one under the
-groups below; `metaopt` itself imports none of them.
+A catalogue is a dict, name -> what it stands for. Any installed distribution can add one under the
+groups below, and `metaopt` finds its own in the same way: so what others add is as good as what is
+here. An entry point names such a dict, or a single thing, which then has the entry point's name.
 """
 
 import difflib
-from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
+import sys
+import warnings
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, TypeVar
 
 from metaopt.core.errors import UserError
 
-Kind = Literal["task", "problem", "learned optimizer"]
+Kind = Literal["task", "problem", "learned optimizer", "estimator", "baseline", "recipe"]
 
 GROUPS: dict[str, str] = {
     "task": "metaopt.tasks",
     "problem": "metaopt.problems",
     "learned optimizer": "metaopt.learned_optimizers",
+    "estimator": "metaopt.estimators",
+    "baseline": "metaopt.baselines",
+    "recipe": "metaopt.recipes",
 }
+"""Kind -> entry point group. Trained optimizers have one, too: see `metaopt.pretrained.shipped`."""
 
 T = TypeVar("T")
 
 
-def catalogue(kind: Kind) -> dict[str, Callable[..., Any]]:
-    """All installed factories of one kind, by name.
+def catalogue(kind: Kind) -> dict[str, Any]:
+    """Everything installed of one kind, by name.
+
+    What does not load is left out with a warning that names its distribution.
 
     Args:
-      kind: ``"task"``, ``"problem"`` or ``"learned optimizer"``.
+      kind: ``"task"``, ``"problem"``, ``"learned optimizer"`` or ``"estimator"``, whose values are
+        factories; ``"baseline"``, optax transformations of a learning rate; ``"recipe"``,
+        configurations.
 
     Raises:
-      UserError: where two distributions use one name.
+      UserError: where two distributions use one name, or for another kind.
 
     Example:
       >>> "digits_mlp" in catalogue("task")
       True
     """
-    found: dict[str, Callable[..., Any]] = {}
-    for entry in sorted(entry_points(group=GROUPS[kind]), key=lambda entry: entry.value):
-        for name, factory in entry.load().items():
-            if found.setdefault(name, factory) is not factory:
-                raise UserError(f"two installed catalogues have a {kind} named {name!r}.")
-    return found
+    return dict(_loaded(choose("kind of catalogue", kind, GROUPS), kind, tuple(sys.path)))
+
+
+@cache  # scanning what is installed takes a few milliseconds each time
+def _loaded(group: str, kind: str, path: tuple[str, ...]) -> dict[str, Any]:
+    found: dict[str, tuple[Any, str]] = {}
+    for entry in installed(group):
+        value = load(entry)
+        if value is None:
+            continue
+        named = value if isinstance(value, Mapping) else {entry.name: value}
+        for name, thing in named.items():
+            other, where = found.setdefault(name, (thing, distribution_of(entry)))
+            if other is not thing:
+                raise UserError(
+                    f"two installed catalogues have a {kind} named {name!r}, those of {where} and "
+                    f"of {distribution_of(entry)}: uninstall one of the two."
+                )
+    return {name: thing for name, (thing, _) in found.items()}
+
+
+def find(kind: Kind, name: str) -> Any:
+    """What a name stands for in the catalogue of its kind.
+
+    Raises:
+      UserError: where there is no such name, with the valid ones and the nearest.
+    """
+    return choose(kind, name, catalogue(kind))
+
+
+def installed(group: str) -> list[EntryPoint]:
+    """The entry points of a group, in an order that does not depend on the machine."""
+    return sorted(entry_points(group=group), key=lambda entry: (entry.value, entry.name))
+
+
+def load(entry: EntryPoint) -> Any:
+    """What an entry point names; ``None``, with a warning, where it does not load."""
+    try:
+        return entry.load()
+    except Exception as error:  # other people's code can fail in any way
+        warnings.warn(
+            f"{distribution_of(entry)} is installed, but its {entry.group} ({entry.value}) do not "
+            f"load and are left out: {type(error).__name__}: {error}",
+            stacklevel=2,
+        )
+        return None
+
+
+def distribution_of(entry: EntryPoint) -> str:
+    """The name of the distribution that an entry point is of."""
+    return "an unknown distribution" if entry.dist is None else str(entry.dist.name)
 
 
 def choose(kind: str, name: str, options: Mapping[str, T]) -> T:
@@ -57,6 +114,6 @@ def choose(kind: str, name: str, options: Mapping[str, T]) -> T:
     """
     if name in options:
         return options[name]
-    near = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
     hint = f": did you mean {near[0]!r}? Valid: " if near else "; valid: "
     raise UserError(f"unknown {kind} {name!r}{hint}{', '.join(sorted(options))}.")

@@ -11,14 +11,13 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from metaopt.config.recipes import RECIPES
-from metaopt.config.registry import choose
+from metaopt.config import registry
+from metaopt.config.registry import catalogue, choose
 from metaopt.config.schema import Config
 from metaopt.core.errors import UserError
 from metaopt.core.theta import unflatten_theta
 from metaopt.core.types import GradientEstimator, Theta, UnrolledProblem
 from metaopt.diagnosis.diagnose import Candidate
-from metaopt.estimators import ESTIMATORS
 from metaopt.estimators.horizons import as_horizon
 from metaopt.estimators.population import Stagger
 from metaopt.pretrained import load as pretrained
@@ -61,13 +60,15 @@ def find(target: str) -> Subject:
       'recipe tiny at its start'
     """
     directory = RunDirectory(Path(target))
-    if directory.config.is_file() or (directory.path.is_dir() and target not in RECIPES):
+    if directory.config.is_file() or (
+        directory.path.is_dir() and target not in catalogue("recipe")
+    ):
         config = _first_task(directory.read_config())
         problem = build(config).problem
         theta = _saved_theta(directory, config, problem)
         name = f"{directory.path.resolve().name}-trained"
         return Subject(name, f"run {target} at its saved theta", config, problem, theta)
-    config = choose("recipe or run", target, RECIPES)
+    config = choose("recipe or run", target, catalogue("recipe"))
     problem = build(config).problem
     theta_key, _ = jax.random.split(jax.random.key(config.seed))  # as `metaopt.train` does it
     theta = problem.init_theta(theta_key)
@@ -104,7 +105,7 @@ def candidates(
       config: a run's. Its particles, stagger and loss shaping are not used, and of a distribution
         of horizons the longest is.
       problem: what it unrolls.
-      names: in `metaopt.estimators.ESTIMATORS`.
+      names: of estimators, as `metaopt list` shows them.
       reuses: values of K for those that take one; by default multiples of W between W and T that
         divide T.
 
@@ -123,7 +124,7 @@ def candidates(
     values |= {"shaping": "raw", "stagger": "balanced"}
     made = []
     for name in dict.fromkeys(names):
-        factory: Callable[..., GradientEstimator] = choose("estimator", name, ESTIMATORS)
+        factory: Callable[..., GradientEstimator] = registry.find("estimator", name)
         if name == "es_single":
             raise UserError("es_single has the particles of nres, all in step: diagnose nres.")
         takes = inspect.signature(factory).parameters
@@ -140,7 +141,9 @@ def candidates(
             except (TypeError, ValueError) as error:
                 raise UserError(f"estimator {name!r}: {error}") from error
             made.append(Candidate(name, reuse, horizon, windows, make))
-    if reuses and not any("reuse" in inspect.signature(ESTIMATORS[n]).parameters for n in names):
+    if reuses and not any(
+        "reuse" in inspect.signature(registry.find("estimator", n)).parameters for n in names
+    ):
         raise UserError("--reuse is for estimators that take it, as gpes does: name one of them.")
     return made
 

@@ -1,38 +1,16 @@
-"""Gradient estimators of unrolled problems. To add one: write a factory, name it here."""
+"""Gradient estimators of unrolled problems. To add one: write a factory, import it here."""
 
-from collections.abc import Callable
-
+from metaopt.core.factories import factories
 from metaopt.core.types import GradientEstimator
-from metaopt.estimators.es import gpes
-from metaopt.estimators.family import es_single, full_es, nres, pes
-from metaopt.estimators.forward_mode import forward
-from metaopt.estimators.reverse_mode import bptt, tbptt
-from metaopt.estimators.truncated_es import truncated_es
-from metaopt.estimators.uoro import uoro
+from metaopt.estimators.es import gpes as gpes
+from metaopt.estimators.family import es_single as es_single
+from metaopt.estimators.family import full_es as full_es
+from metaopt.estimators.family import nres as nres
+from metaopt.estimators.family import pes as pes
+from metaopt.estimators.forward_mode import forward as forward
+from metaopt.estimators.reverse_mode import bptt as bptt
+from metaopt.estimators.reverse_mode import tbptt as tbptt
+from metaopt.estimators.truncated_es import truncated_es as truncated_es
+from metaopt.estimators.uoro import uoro as uoro
 
-ESTIMATORS: dict[str, Callable[..., GradientEstimator]] = {
-    "bptt": bptt,
-    "es_single": es_single,
-    "forward": forward,
-    "full_es": full_es,
-    "gpes": gpes,
-    "nres": nres,
-    "pes": pes,
-    "tbptt": tbptt,
-    "truncated_es": truncated_es,
-    "uoro": uoro,
-}
-
-__all__ = [
-    "ESTIMATORS",
-    "bptt",
-    "es_single",
-    "forward",
-    "full_es",
-    "gpes",
-    "nres",
-    "pes",
-    "tbptt",
-    "truncated_es",
-    "uoro",
-]
+ESTIMATORS = factories(globals(), GradientEstimator)

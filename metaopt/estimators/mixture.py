@@ -15,7 +15,6 @@ import optax
 from metaopt.core.types import Estimate, GradientEstimator, Key, PyTree, Theta
 
 DECAY = 0.9
-COUNTS = ("nonfinite_pairs", "capped_pairs", "resets", "unroll_steps")
 
 
 class Part(NamedTuple):
@@ -38,8 +37,8 @@ def mixture(
     """The estimator of several problems' mean gradient.
 
     Its data is a tuple, one problem's after the other. A part whose estimate is not finite is left
-    out of the average. The metrics are the sums of the counts, and every part's under
-    ``NAME/metric``.
+    out of the average. The metrics are the sums of the counts (those of dtype
+    int32), and every part's under ``NAME/metric``.
 
     Args:
       parts: estimators by name, each of a problem with the same theta.
@@ -112,9 +111,10 @@ def mixture(
             for name, found in zip(parts, estimates, strict=True)
             for metric, value in (found.metrics | {"loss": found.loss}).items()
         }
+        counts = [n for n, value in estimates[0].metrics.items() if value.dtype == jnp.int32]
         metrics |= {
             count: jnp.stack([e.metrics[count] for e in estimates]).sum()
-            for count in COUNTS
+            for count in counts
             if all(count in e.metrics for e in estimates)
         }
         grads, losses = [e.grad for e in estimates], [e.loss for e in estimates]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import optax
 
-from metaopt.config.registry import choose
+from metaopt.config.registry import find
 from metaopt.core.types import LearnedOptimizer
 
 Baseline = Callable[[float], optax.GradientTransformation]
@@ -37,7 +37,7 @@ def baseline(name: str) -> LearnedOptimizer:
       >>> tx.update(jnp.ones(2), tx.init(jnp.zeros(2)))[0].tolist()
       [-0.5, -0.5]
     """
-    make = choose("baseline", name, BASELINES)
+    make: Baseline = find("baseline", name)
     return LearnedOptimizer(
         init=lambda key: jnp.float32(1e-3),
         optimizer=lambda rate, num_steps=None: optax.with_extra_args_support(make(rate)),

@@ -49,7 +49,7 @@ def evaluate(
       optimizers: trained ones, each as `metaopt.load` takes it; or name -> (optimizer, theta).
       tasks: names in the catalogue, also as ``"digits_mlp:hidden=[64]"``; or name -> task, of your
         own; if none is given, those that the optimizers were trained on.
-      baselines: names in `metaopt.evaluation.baselines.BASELINES`; the first is the reference.
+      baselines: names of baselines, as `metaopt list` shows them; the first is the reference.
       num_steps: T; if not given, that of the first optimizer's training.
       seeds: runs of each, at least 2; fewer than 5 say little.
       rates: learning rates of the sweeps.

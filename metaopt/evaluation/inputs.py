@@ -10,7 +10,6 @@ from metaopt.config.registry import catalogue, choose
 from metaopt.config.schema import Component, from_json
 from metaopt.core.errors import UserError
 from metaopt.core.types import LearnedOptimizer, Task, Theta
-from metaopt.evaluation.baselines import BASELINES
 from metaopt.evaluation.trials import SPLITS
 from metaopt.pretrained import artefact
 from metaopt.pretrained import load as pretrained
@@ -33,10 +32,10 @@ def trained_by_name(optimizers) -> tuple[dict[str, Trained], list[str | Path]]:
     if isinstance(optimizers, str | Path):
         optimizers = [optimizers]
     short = [Path(one).resolve().name for one in optimizers]
-    found = {}
+    found, baselines = {}, catalogue("baseline")
     for one, name in zip(optimizers, short, strict=True):
         name = str(one) if short.count(name) > 1 else name
-        found[f"learned {name}" if name in BASELINES else name] = pretrained.read(one)
+        found[f"learned {name}" if name in baselines else name] = pretrained.read(one)
     return found, list(optimizers)
 
 
@@ -53,7 +52,9 @@ def check(trained, swept, seeds, rates, split) -> None:
     if not trained:
         raise UserError("name at least one trained optimizer.")
     if not swept:
-        raise UserError(f"name at least one baseline; valid: {', '.join(sorted(BASELINES))}.")
+        raise UserError(
+            f"name at least one baseline; valid: {', '.join(sorted(catalogue('baseline')))}."
+        )
     if both := sorted(set(trained) & set(swept)):
         raise UserError(f"{both[0]!r} is a baseline's name: call the trained optimizer otherwise.")
     if seeds < 2:

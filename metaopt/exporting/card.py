@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from metaopt.config.recipes import RECIPES
 from metaopt.config.registry import catalogue
 from metaopt.config.schema import Config, EstimatorConfig, flat, from_json
 from metaopt.evaluation.comparison import Interval
@@ -21,16 +20,17 @@ def to_command(config: Config, out: str | None = None) -> str:
 
     Example:
       >>> import dataclasses
-      >>> to_command(dataclasses.replace(RECIPES["tiny"], seed=3), out="runs/other")
+      >>> to_command(dataclasses.replace(catalogue("recipe")["tiny"], seed=3), out="runs/other")
       'metaopt train tiny --seed 3 --out runs/other'
     """
     wanted, choices = flat(config), []
-    for name, recipe in RECIPES.items():
+    recipes = catalogue("recipe")
+    for name, recipe in recipes.items():
         # The command line would start from the recipe for that estimator instead.
         owns = (
             f"{name}_{estimator}" for estimator in (config.estimator.name, EstimatorConfig().name)
         )
-        if any(own in RECIPES for own in owns):
+        if any(own in recipes for own in owns):
             continue
         words = ["metaopt", "train", name]
         for field, value in flat(recipe).items():

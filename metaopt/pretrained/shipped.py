@@ -5,11 +5,10 @@ point group ``metaopt.checkpoints``. `metaopt` itself imports none of them.
 """
 
 import json
-from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
 
-from metaopt.config.registry import choose
+from metaopt.config.registry import choose, installed, load
 from metaopt.core.errors import UserError
 from metaopt.pretrained.artefact import CONFIG, THETA
 
@@ -17,7 +16,9 @@ GROUP = "metaopt.checkpoints"
 
 
 def shipped() -> dict[str, Path]:
-    """The directories of all shipped optimizers, by name.
+    """The directories of all shipped optimizers, by name; public as `metaopt.shipped`.
+
+    A distribution whose package does not load is left out with a warning.
 
     Raises:
       UserError: where two distributions use one name.
@@ -27,8 +28,9 @@ def shipped() -> dict[str, Path]:
       True
     """
     found: dict[str, Path] = {}
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.value):
-        for folder in sorted(Path(str(files(entry.load()))).iterdir()):
+    for entry in installed(GROUP):
+        package = load(entry)
+        for folder in [] if package is None else sorted(Path(str(files(package))).iterdir()):
             if (folder / THETA).is_file() and found.setdefault(folder.name, folder) != folder:
                 raise UserError(
                     f"two installed distributions ship an optimizer named {folder.name!r}: name "

@@ -10,7 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from metaopt.config.components import call, make
-from metaopt.config.registry import choose
+from metaopt.config.registry import choose, find
 from metaopt.config.schema import Component, Config, EstimatorConfig, OuterConfig
 from metaopt.core import inner
 from metaopt.core.errors import UserError
@@ -23,11 +23,10 @@ from metaopt.core.types import (
     Theta,
     UnrolledProblem,
 )
-from metaopt.estimators import ESTIMATORS
 from metaopt.estimators.horizons import Horizon, growing, log_uniform
 from metaopt.estimators.mixture import mixture
+from metaopt.pretrained import shipped
 from metaopt.pretrained.artefact import read_artefact
-from metaopt.pretrained.shipped import find
 
 OUTER_OPTIMIZERS = {
     "adam": optax.adam,
@@ -95,7 +94,7 @@ def build(config: Config, mesh: Mesh | None = None) -> Experiment:
 
 def _estimator(config: Config, problem: UnrolledProblem, mesh: Mesh | None) -> GradientEstimator:
     chosen = config.estimator
-    factory: Callable[..., Any] = choose("estimator", chosen.name, ESTIMATORS)
+    factory: Callable[..., Any] = find("estimator", chosen.name)
     taken = inspect.signature(factory).parameters
     default = vars(EstimatorConfig())
     # What an estimator does not know is an error, unless nobody asked for it.
@@ -135,7 +134,7 @@ def _mixture(
 
 
 def _starting_from(what: str, problem: UnrolledProblem) -> Callable[[Key], Theta]:
-    directory = find(what)
+    directory = shipped.find(what)
     fresh = jax.eval_shape(problem.init_theta, jax.random.key(0))
     try:
         theta = unflatten_theta(read_artefact(directory).flat, fresh)

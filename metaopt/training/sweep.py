@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from rich.table import Table
 
+from metaopt.config.registry import find
 from metaopt.config.schema import Config
 from metaopt.core.files import json_text
-from metaopt.estimators import ESTIMATORS
 from metaopt.training.run_directory import RunDirectory
 
 AXES = {
@@ -60,7 +60,7 @@ def run_curves(recipe: str, config: Config, folders: list[Path]) -> RunCurves:
     tables = [[row for row in rows if measure in row] for rows in metrics]
     column = lambda name: np.array([[row[name] for row in rows] for rows in tables], float)
     steps = column("step").mean(axis=0)
-    online = "window" in inspect.signature(ESTIMATORS[config.estimator.name]).parameters
+    online = "window" in inspect.signature(find("estimator", config.estimator.name)).parameters
     depth = config.estimator.window if online else config.estimator.horizon
     axes = {
         "updates": steps,
