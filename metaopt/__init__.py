@@ -4,7 +4,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from metaopt import estimators
+from metaopt.config.recipes import recipe
 from metaopt.config.registry import catalogue, choose
+from metaopt.config.schema import (
+    Component,
+    Config,
+    EstimatorConfig,
+    EvaluationConfig,
+    OuterConfig,
+)
 from metaopt.core import inner, outer
 from metaopt.core.data_stream import Stream, shuffled_rows
 from metaopt.core.errors import UserError
@@ -26,21 +34,32 @@ from metaopt.integrations.linen import apply_gradients
 from metaopt.pretrained.importer import import_theta
 from metaopt.pretrained.load import OutsideTrainedRange
 from metaopt.pretrained.load import load_optimizer as load
+from metaopt.pretrained.shipped import shipped
 
 if TYPE_CHECKING:
     from metaopt import learned_optimizers, plotting, tasks
     from metaopt.evaluation.evaluate import evaluate
+    from metaopt.exporting.export import export
+    from metaopt.training.metrics import read_metrics
+    from metaopt.training.run import Run, load_theta, train
+    from metaopt.training.sweep import compare
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Component",
+    "Config",
     "Estimate",
+    "EstimatorConfig",
+    "EvaluationConfig",
     "GradientEstimator",
     "Key",
     "LearnedOptimizer",
     "MetaState",
+    "OuterConfig",
     "OutsideTrainedRange",
     "PyTree",
+    "Run",
     "Stream",
     "Task",
     "Theta",
@@ -49,27 +68,40 @@ __all__ = [
     "apply_gradients",
     "catalogue",
     "choose",
+    "compare",
     "estimators",
     "evaluate",
+    "export",
     "factories",
     "flatten_theta",
     "import_theta",
     "inner",
     "learned_optimizers",
     "load",
+    "load_theta",
     "outer",
     "plotting",
+    "read_metrics",
+    "recipe",
+    "shipped",
     "shuffled_rows",
     "tasks",
+    "train",
     "unflatten_theta",
     "unroll",
 ]
 
 _LATER = {
+    "Run": "metaopt.training.run:Run",
+    "compare": "metaopt.training.sweep:compare",
     "evaluate": "metaopt.evaluation.evaluate:evaluate",
+    "export": "metaopt.exporting.export:export",
     "learned_optimizers": "metaopt.learned_optimizers",
+    "load_theta": "metaopt.training.run:load_theta",
     "plotting": "metaopt.plotting",
+    "read_metrics": "metaopt.training.metrics:read_metrics",
     "tasks": "metaopt.tasks",
+    "train": "metaopt.training.run:train",
 }
 """What needs more than `import metaopt` should: imported when it is first asked for."""
 

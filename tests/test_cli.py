@@ -270,7 +270,7 @@ def test_asked_to_stop_at_any_moment_a_run_ends_with_the_same_bits(cli, tmp_path
         said, errors = kill_after(process, run, lines, number)
         assert "Traceback" not in errors
         assert process.returncode == 128 + number, errors
-        assert "The same command goes on from there" in said
+        assert "The same command resumes there" in said
         newest = max(int(path.name) for path in (run / "checkpoints").iterdir())
         # It loses nothing of what was done.
         assert newest == (run / "metrics.jsonl").read_bytes().count(b"\n")

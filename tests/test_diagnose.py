@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from metaopt.commands import main as command_line
+from metaopt.config import registry
 from metaopt.config.recipes import RECIPES
 from metaopt.config.schema import Component, Config, EstimatorConfig, to_json
 from metaopt.diagnosis.candidates import candidates
 from metaopt.diagnosis.diagnose import Candidate, affordable, diagnose, population
 from metaopt.diagnosis.moments import sample, squared_distance
-from metaopt.estimators import ESTIMATORS
 from metaopt.parallel.sharding import particle_mesh
 from metaopt.tasks import linear_recursion
 
@@ -159,7 +159,8 @@ def test_arguments_follow_the_signature(monkeypatch):
     def plain(problem, *, particles, horizon):
         seen.append((particles, horizon))
 
-    monkeypatch.setitem(ESTIMATORS, "plain", plain)
+    everything = registry.catalogue("estimator") | {"plain": plain}
+    monkeypatch.setattr(registry, "catalogue", lambda kind: everything)
     (made,) = candidates(CONFIG, PROBLEM, ["plain"])
     assert isinstance(made, Candidate) and (made.reuse, made.windows) == (None, 1)
     made.make(5, "random")

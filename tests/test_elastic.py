@@ -158,7 +158,7 @@ def test_a_run_goes_on_with_more_or_fewer_and_ends_with_the_same_bits(tmp_path, 
     other = dataclasses.replace(TINY, outer_steps=25, estimator=estimator)
     told = []
     whole = train(other, tmp_path / "whole", on_notice=told.append)
-    assert told == [f"Going on with {particles} particles where there were 4."]
+    assert told == [f"Resuming with {particles} particles where there were 4."]
     assert whole.resumed_at == 13
     train(other, tmp_path / "cut", should_stop=after(2), on_notice=told.append)
     cut = train(other, tmp_path / "cut")

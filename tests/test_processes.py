@@ -101,7 +101,7 @@ def test_two_processes_go_on_where_one_stopped_and_one_where_two_did(cli, one, p
     go_on = ["--outer-steps", STEPS + 20, "--estimator.particles", 12, "--out", tmp_path / "two"]
     process = cli(*PAIR, *go_on)
     assert process.returncode == 0, process.stderr
-    assert "Going on with 12 particles where there were 8." in process.stdout
+    assert "Resuming with 12 particles where there were 8." in process.stdout
     close(tmp_path / "two", tmp_path / "more")
 
 
@@ -133,7 +133,7 @@ def test_one_of_two_stopped_or_killed_ends_the_other_and_the_pair_goes_on(cli, p
     launcher = cli(*command, start=True)
     said, errors = signal_after(launcher, run, 20, signal.SIGTERM)
     assert launcher.returncode == 128 + signal.SIGTERM, errors
-    assert "The same command goes on from there" in said
+    assert "The same command resumes there" in said
     newest = max(int(path.name) for path in (run / "checkpoints").iterdir())
     assert newest == (run / "metrics.jsonl").read_bytes().count(b"\n")  # both at the same step
 

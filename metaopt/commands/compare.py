@@ -6,8 +6,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from metaopt.core.errors import UserError
-from metaopt.parallel.processes import is_first, most, together
+from metaopt.parallel.processes import is_first, together
 from metaopt.training import placement
 
 
@@ -22,65 +21,30 @@ class Compare:
     outer_steps: int | None = None
     """Updates of theta; the recipe's own if not given."""
     out: Path = Path("runs/compare")
-    """Where the runs, the table and the picture go. Runs that are there are gone on with."""
+    """Where the runs, the table and the picture go. Existing runs are resumed."""
     devices: int | None = None
     """As for train."""
     by_several_processes: ClassVar[bool] = True
 
     def __call__(self) -> int:
         """Does it, and returns the exit code."""
+        from rich.console import Console
+
+        from metaopt.training import sweep
+        from metaopt.training.run import meta_train
+
+        folders: dict[str, list[Path]] = {}
         with together():
             placement.prepare_jax(self.devices)
-            code, folders = _train_all(self)
-        return code if code or not is_first() else _draw(self, folders)
-
-
-def _train_all(command: Compare) -> tuple[int, dict[str, list[Path]]]:
-    from rich.console import Console
-
-    from metaopt.config.registry import find
-    from metaopt.parallel.sharding import particle_mesh
-    from metaopt.training import sweep
-    from metaopt.training.loop import train
-    from metaopt.training.progress import show_progress
-    from metaopt.training.signals import stop_on_signals
-
-    if not command.recipes or command.seeds < 1:
-        raise UserError("compare needs at least one recipe and one seed.")
-    console = Console(quiet=not is_first())
-    recipes = {name: find("recipe", name) for name in command.recipes}
-    folders: dict[str, list[Path]] = {name: [] for name in recipes}
-    with stop_on_signals() as stop:
-        for place, config in sweep.runs(recipes, command.seeds, command.outer_steps):
-            count = command.devices or placement.devices_for(config)
-            console.print(f"{place}:", highlight=False)
-            with show_progress(console) as on_progress:
-                result = train(
-                    config,
-                    command.out / place,
-                    mesh=particle_mesh(count),
-                    on_progress=on_progress,
-                    should_stop=stop,
-                )
-            if not result.finished:
-                console.print(f"Stopped; the same command goes on in {command.out}.")
-                return 128 + most(stop.signal or 0)[0], folders
-            folders[place.partition("/")[0]].append(command.out / place)
-    return 0, folders
-
-
-def _draw(command: Compare, folders: dict[str, list[Path]]) -> int:
-    from rich.console import Console
-
-    from metaopt.config.registry import find
-    from metaopt.core.files import write_atomically
-    from metaopt.plotting.style import to_png
-    from metaopt.training import plots, sweep
-
-    console = Console()
-    curves = [sweep.run_curves(name, find("recipe", name), runs) for name, runs in folders.items()]
-    console.print(sweep.table(curves))
-    write_atomically(command.out / "compare.json", sweep.to_json(curves))
-    write_atomically(command.out / "compare.png", to_png(plots.run_curves(curves)))
-    console.print(f"Picture: {command.out / 'compare.png'}", highlight=False, soft_wrap=True)
-    return 0
+            console = Console(quiet=not is_first())
+            for place, config in sweep.runs(self.recipes, self.seeds, self.outer_steps):
+                console.print(f"{place}:", highlight=False, markup=False)
+                folder = self.out / place
+                stopped = meta_train(config, folder, devices=self.devices, console=console)
+                if stopped is not None:
+                    return 128 + stopped
+                folders.setdefault(place.partition("/")[0], []).append(folder)
+        if is_first():
+            console.print(sweep.read(folders, self.out).table())
+            console.print(f"Picture: {self.out / 'compare.png'}", highlight=False, soft_wrap=True)
+        return 0

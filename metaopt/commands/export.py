@@ -20,10 +20,9 @@ class Export:
 
     def __call__(self) -> int:
         """Does it, and returns the exit code."""
-        from metaopt.exporting.export import export_run
+        from metaopt.exporting.export import export
 
-        out = self.out or Path(self.name)
-        export_run(self.run, self.name, out)
+        out = export(self.run, self.name, self.out)
         print(f"{out} holds {self.name}, its card is {out / 'CARD.md'}; to use it:")
         print(f"  tx = metaopt.load({str(out)!r}, num_steps=...)")
         return 0

@@ -4,7 +4,9 @@ import inspect
 import logging
 import os
 import sys
+import warnings
 from functools import reduce
+from importlib.metadata import version
 from operator import or_
 from typing import Annotated, Any
 
@@ -26,11 +28,16 @@ def main(argv: list[str] | None = None) -> int:
 
     0 done; 2 a fault in what was asked for, said in one line; 128 + n stopped by signal n.
     """
+    argv = sys.argv[1:] if argv is None else argv
+    if argv == ["--version"]:
+        print(f"metaopt {version('metaopt')}")
+        return 0
     for library in ("absl", "asyncio"):  # what goes wrong there is raised, and said here in a line
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    argv = [SHORT.get(word, word) for word in (sys.argv[1:] if argv is None else argv)]
     try:
-        return _parse(argv)()
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            return _parse([SHORT.get(word, word) for word in argv])()
     except UserError as error:
         print(f"metaopt: {error}", file=sys.stderr)
         return 2
@@ -40,6 +47,14 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `metaopt list | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def _warn(message, category, filename, lineno, file=None, line=None) -> None:
+    """A warning as a line of its own, for people who never asked where in the code it is."""
+    if issubclass(category, UserWarning):
+        print(f"metaopt: warning: {message}", file=sys.stderr)
+    else:
+        print(warnings.formatwarning(message, category, filename, lineno), file=sys.stderr)
 
 
 def _parse(argv: list[str]):

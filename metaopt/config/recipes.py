@@ -88,6 +88,20 @@ RECIPES: dict[str, Config] = {
 }
 
 
+def recipe(name: str) -> Config:
+    """A recipe's configuration; `dataclasses.replace` changes it. Public as `metaopt.recipe`.
+
+    Raises:
+      UserError: for an unknown name, with the nearest and the valid ones.
+
+    Example:
+      >>> recipe("tiny").estimator.particles
+      4
+    """
+    # Those here first, so that a catalogue of somebody else's may start from one while it loads.
+    return RECIPES[name] if name in RECIPES else find("recipe", name)
+
+
 def summary(config: Config) -> str:
     """A line on what a configuration trains, and how.
 

@@ -8,20 +8,17 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
 from metaopt.config import registry
 from metaopt.config.registry import catalogue, choose
 from metaopt.config.schema import Config
 from metaopt.core.errors import UserError
-from metaopt.core.theta import unflatten_theta
 from metaopt.core.types import GradientEstimator, Theta, UnrolledProblem
 from metaopt.diagnosis.diagnose import Candidate
 from metaopt.estimators.horizons import as_horizon
 from metaopt.estimators.population import Stagger
-from metaopt.pretrained import load as pretrained
 from metaopt.training.experiment import build
+from metaopt.training.run import load_theta
 from metaopt.training.run_directory import RunDirectory
 
 REUSES = 4
@@ -65,7 +62,7 @@ def find(target: str) -> Subject:
     ):
         config = _first_task(directory.read_config())
         problem = build(config).problem
-        theta = _saved_theta(directory, config, problem)
+        theta = load_theta(directory.path)
         name = f"{directory.path.resolve().name}-trained"
         return Subject(name, f"run {target} at its saved theta", config, problem, theta)
     config = choose("recipe or run", target, catalogue("recipe"))
@@ -78,19 +75,6 @@ def find(target: str) -> Subject:
 def _first_task(config: Config) -> Config:
     """A mixture's first task alone; what the run started from may be gone."""
     return dataclasses.replace(config, mixture=(), normalise_mixture=False, start_from=None)
-
-
-def _saved_theta(directory: RunDirectory, config: Config, problem: UnrolledProblem) -> Theta:
-    if config.problem.name == "training":
-        return pretrained.read(directory.path)[1]
-    file = directory.path / "theta.safetensors"
-    try:
-        flat = load(file.read_bytes())
-    except FileNotFoundError as error:
-        raise UserError(f"{directory.path} holds no theta: `metaopt train` saves one.") from error
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{file} cannot be read: {error}") from error
-    return unflatten_theta(flat, jax.eval_shape(problem.init_theta, jax.random.key(0)))
 
 
 def candidates(

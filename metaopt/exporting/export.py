@@ -23,21 +23,26 @@ FACTS = ("trained_on", "trained_range", "recipe", "versions", "hardware")
 """What a run's optimizer knows of itself and an exported one goes on saying."""
 
 
-def export_run(run: str | Path, name: str, out: str | Path) -> None:
+def export(run: Any, name: str, out: str | Path | None = None) -> Path:
     """Writes the optimizer of a run with its evaluation, a trace and a card, for `metaopt.load`.
 
+    Public as `metaopt.export`.
+
     Args:
-      run: the directory of a run that is finished and evaluated.
+      run: the directory of a run that is finished and evaluated, or its `metaopt.Run`.
       name: what the optimizer is to be called.
-      out: the directory to write, which must not exist or be empty. In the package of a
-        ``metaopt.checkpoints`` entry point it is to bear the name.
+      out: the directory to write, which must not exist or be empty; ``name`` if not given. In the
+        package of a ``metaopt.checkpoints`` entry point it is to bear the name.
+
+    Returns:
+      The directory.
 
     Raises:
       UserError: for a bad name, a run that is not finished or not evaluated, or a directory in use.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UserError(f"a name has letters, digits, '.', '-' and '_' only, got {name!r}.")
-    directory, out = RunDirectory(Path(run)), Path(out)
+    directory, out = RunDirectory(Path(run)), Path(name if out is None else out)
     config = directory.read_config()
     if config.problem.name != "training":
         raise UserError(f"{run} has no optimizer: its problem is {config.problem.name!r}.")
@@ -65,6 +70,7 @@ def export_run(run: str | Path, name: str, out: str | Path) -> None:
         files["curves.png"] = curves.read_bytes()
     make_empty_folder(out)
     artefact.write(out, config.optimizer, theta, files=files, **facts)
+    return out
 
 
 def needs(optimizer: LearnedOptimizer, theta: Theta) -> list[str]:

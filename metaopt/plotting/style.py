@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib
 import matplotlib.ticker
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 LEARNED, BASELINE, INK, PALE = "#0b6e99", "#d9730d", "#37352f", "#e5e4e0"
@@ -49,7 +50,7 @@ def to_svg(figure: Figure) -> str:
     return re.sub(r' d="[^"]*"', shorter, text[text.index("<svg") :])
 
 
-def log_losses(axes) -> None:
+def log_losses(axes: Axes) -> None:
     """A logarithmic axis of losses with enough labels on it, however short."""
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1.0, 2.0, 5.0)))

@@ -141,7 +141,7 @@ def _train(config, out, mesh, on_progress, should_stop, on_notice) -> Result:
         for fault in damaged:
             on_notice(f"The checkpoint {fault} is damaged; it was set aside.")
         if damaged:
-            on_notice(f"Going on from outer step {step}.")
+            on_notice(f"Resuming from outer step {step}.")
         if (were := particles_of(state)) != (now_are := particles_of(like)):
             if step >= config.outer_steps:
                 raise UserError(
@@ -149,7 +149,7 @@ def _train(config, out, mesh, on_progress, should_stop, on_notice) -> Result:
                     f"{now_are}, or leave estimator.particles as it was."
                 )
             state = pieces.resize(state, feed(step))
-            on_notice(f"Going on with {now_are} particles where there were {were}.")
+            on_notice(f"Resuming with {now_are} particles where there were {were}.")
         on_first(lambda: directory.write(config))
 
         test = experiment.problem.test_loss

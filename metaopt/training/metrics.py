@@ -4,11 +4,50 @@ import os
 import socket
 import time
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from metaopt.core.errors import UserError
 from metaopt.core.files import json_text
 from metaopt.parallel.processes import is_first
 from metaopt.training.run_directory import RunDirectory
+
+
+def read_metrics(run: Any) -> dict[str, np.ndarray]:
+    """The metrics of a run as columns ``[rows]``, a row a logged outer step, oldest first.
+
+    ``step``, ``loss`` (the meta-loss), ``grad_norm``, ``unroll_steps``, ``seconds`` and the
+    estimator's own; ``test_loss`` where it was measured. Counts are int64, all else is float64,
+    NaN where a row has no number or had one that was not finite.
+
+    Args:
+      run: a run's directory, or a `metaopt.Run`.
+
+    Raises:
+      UserError: where there are no metrics.
+
+    Example:
+      >>> read_metrics("nowhere")
+      Traceback (most recent call last):
+      ...
+      metaopt.core.errors.UserError: nowhere holds no metrics: there is no metrics.jsonl.
+    """
+    directory = RunDirectory(Path(run))
+    try:
+        rows = directory.read_metrics()
+    except FileNotFoundError as error:
+        raise UserError(f"{run} holds no metrics: there is no metrics.jsonl.") from error
+    names = dict.fromkeys(name for row in rows for name in row)
+
+    def column(name: str) -> np.ndarray:
+        values = [row.get(name) for row in rows]
+        if all(isinstance(value, int) for value in values):
+            return np.array(values, np.int64)
+        return np.array([np.nan if value is None else value for value in values], np.float64)
+
+    return {name: column(name) for name in names}
 
 
 class MetricsWriter:

@@ -1,12 +1,14 @@
 """The pictures of runs: how a meta-loss went, and several recipes side by side."""
 
+from collections.abc import Sequence
+
 import matplotlib
 import matplotlib.ticker
 import numpy as np
 from matplotlib.figure import Figure
 
 from metaopt.plotting.style import LEARNED, STYLE, log_losses, single_figure
-from metaopt.training.sweep import AXES, RunCurves
+from metaopt.training.run_curves import AXES, RunCurves
 
 
 def meta_training(steps: np.ndarray, losses: np.ndarray) -> Figure:
@@ -24,7 +26,7 @@ def meta_training(steps: np.ndarray, losses: np.ndarray) -> Figure:
     return figure
 
 
-def run_curves(compared: list[RunCurves]) -> Figure:
+def run_curves(compared: Sequence[RunCurves]) -> Figure:
     """Loss against each of the axes of a sweep: mean over seeds, and their range as a band."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11, 3.4), layout="constrained")

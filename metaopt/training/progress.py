@@ -1,4 +1,4 @@
-"""A run on a terminal: a live line where there is one, plain lines where there is none."""
+"""How a run shows itself: a live line on a terminal or in a notebook, plain lines elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +16,13 @@ PLAIN_EVERY = 5.0
 
 @contextmanager
 def show_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
-    """Gives the ``on_progress`` of `metaopt.train.train` that shows a run on ``console``."""
+    """Gives the ``on_progress`` of the training loop that shows a run on ``console``."""
+    if console.quiet:
+        yield lambda progress: None
+        return
+    if console.is_jupyter:
+        yield _notebook()
+        return
     if not console.is_terminal:
         yield _plain(console)
         return
@@ -43,6 +49,24 @@ def show_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
         yield on_progress
 
 
+def _line(progress: Progress) -> str:
+    row = progress.row
+    return (
+        f"outer step {row['step']}/{progress.outer_steps}  meta-loss {row['loss']:.4f}  "
+        f"{progress.rate:,.0f} unroll steps/s  {row['seconds']:.0f} s"
+    )
+
+
+def _notebook() -> Callable[[Progress], None]:
+    """One line below the cell, written anew."""
+    from IPython.display import DisplayHandle
+
+    handle = DisplayHandle()
+    shown = lambda text: {"text/plain": text}
+    handle.display(shown("outer step 0"), raw=True)
+    return lambda progress: handle.update(shown(_line(progress)), raw=True)
+
+
 def _plain(console: Console) -> Callable[[Progress], None]:
     shown = -PLAIN_EVERY
 
@@ -51,10 +75,6 @@ def _plain(console: Console) -> Callable[[Progress], None]:
         now, row = time.monotonic(), progress.row
         if now - shown >= PLAIN_EVERY or row["step"] == progress.outer_steps:
             shown = now
-            console.print(
-                f"outer step {row['step']}/{progress.outer_steps}  meta-loss {row['loss']:.4f}  "
-                f"{progress.rate:,.0f} unroll steps/s  {row['seconds']:.0f} s",
-                highlight=False,
-            )
+            console.print(_line(progress), highlight=False)
 
     return on_progress

@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM as a polite request; a second one is obeyed at once."""
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,8 +17,14 @@ class Request:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Request]:
-    """Turns SIGINT and SIGTERM into a `Request` while the block runs."""
+    """Turns SIGINT and SIGTERM into a `Request` while the block runs.
+
+    Only the main thread is told of signals: in another one nothing asks for a stop.
+    """
     request = Request()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
 
     def handle(number, frame):
         request.signal = number

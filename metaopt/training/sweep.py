@@ -1,92 +1,116 @@
-"""Several recipes and seeds, side by side: loss against updates, work, depth and seconds."""
+"""Several recipes and seeds, side by side: trained one after the other, then drawn together."""
 
 import dataclasses
-import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
+from rich.console import Console
 from rich.table import Table
 
 from metaopt.config.registry import find
 from metaopt.config.schema import Config
-from metaopt.core.files import json_text
-from metaopt.training.run_directory import RunDirectory
-
-AXES = {
-    "updates": "outer steps",
-    "unroll_steps": "unroll steps",
-    "sequential_steps": "sequential steps",
-    "seconds": "seconds",
-}
+from metaopt.core.errors import UserError
+from metaopt.core.files import json_text, write_atomically
+from metaopt.parallel.processes import is_first
+from metaopt.plotting.style import to_png
+from metaopt.training import plots
+from metaopt.training.run import meta_train
+from metaopt.training.run_curves import AXES, RunCurves, run_curves
 
 
-class RunCurves(NamedTuple):
-    """How one recipe went, a row a logged outer step.
+@dataclass(frozen=True)
+class Sweep:
+    """How several recipes went.
 
     Attributes:
-      recipe: its name.
-      losses: ``[seeds, rows]`` the test loss where the problem has one, else the meta-loss.
-      measure: which of the two, ``"test_loss"`` or ``"loss"``.
-      axes: the name of each of `AXES` -> ``[rows]``, the mean over seeds.
+      curves: of each recipe, in the order in which they were named.
     """
 
-    recipe: str
-    losses: np.ndarray
-    measure: str
-    axes: dict[str, np.ndarray]
+    curves: tuple[RunCurves, ...]
+
+    def table(self) -> Table:
+        """The loss of each recipe at its end and at its best, and what it took; for a terminal."""
+        first = self.curves[0]
+        seeds, measure = len(first.losses), first.measure.replace("_", " ")
+        table = Table(title=f"{measure}, mean over {seeds} seed{'s' * (seeds > 1)}")
+        table.add_column("recipe", no_wrap=True)
+        for heading in ("last tenth", "lowest", "updates", "unrolled", "depth", "seconds"):
+            table.add_column(heading, justify="right")
+        for one in self.curves:
+            mean = one.losses.mean(axis=0)
+            last = mean[-max(1, len(mean) // 10) :].mean()
+            numbers = [f"{one.axes[axis][-1]:.3g}" for axis in AXES]
+            table.add_row(one.recipe, f"{last:.4g}", f"{np.min(mean):.4g}", *numbers)
+        return table
+
+    def plot(self) -> Figure:
+        """A matplotlib figure: loss against each of the axes, the range over seeds as a band."""
+        return plots.run_curves(self.curves)
+
+    def to_json(self) -> str:
+        """The curves as JSON; a loss that was not finite is null."""
+        return json_text(self.curves)
+
+
+def compare(
+    recipes: Sequence[str],
+    *,
+    seeds: int = 1,
+    outer_steps: int | None = None,
+    out: str | Path = "runs/compare",
+    devices: int | None = None,
+    quiet: bool = False,
+) -> Sweep:
+    """Trains several recipes with several seeds, and reads how they went; `metaopt.compare`.
+
+    Runs below ``out`` that are there already are resumed, or only read where they are finished.
+    ``compare.json`` and ``compare.png`` are written there, too.
+
+    Args:
+      recipes: names of recipes.
+      seeds: runs of each, with the seeds 0, 1, ...
+      outer_steps: updates of theta; the recipe's own if not given.
+      out: where the runs go, as ``RECIPE/seedN``.
+      devices: see `metaopt.train`.
+      quiet: print nothing.
+
+    Raises:
+      UserError: for an unknown recipe, no recipe or no seed, or what `metaopt.train` refuses.
+      KeyboardInterrupt: where a signal asked for a stop; everything so far is saved then.
+    """
+    console, folders, out = Console(quiet=quiet or not is_first()), {}, Path(out)
+    for place, config in runs(recipes, seeds, outer_steps):
+        console.print(f"{place}:", highlight=False, markup=False)
+        if meta_train(config, out / place, devices=devices, console=console) is not None:
+            raise KeyboardInterrupt
+        folders.setdefault(place.partition("/")[0], []).append(out / place)
+    return read(folders, out)
 
 
 def runs(
-    recipes: dict[str, Config], seeds: int, outer_steps: int | None
+    recipes: Sequence[str], seeds: int, outer_steps: int | None
 ) -> Iterator[tuple[str, Config]]:
-    """Where each run goes, below the comparison's folder, and its configuration."""
-    for name, config in recipes.items():
-        for seed in range(seeds):
-            changed = dataclasses.replace(config, seed=seed)
-            if outer_steps is not None:
-                changed = dataclasses.replace(changed, outer_steps=outer_steps)
-            yield f"{name}/seed{seed}", changed
+    """Where each run goes, below the sweep's folder, and its configuration.
 
-
-def run_curves(recipe: str, config: Config, folders: list[Path]) -> RunCurves:
-    """Reads the metrics of a recipe's finished runs.
-
-    An update of an estimator with a window is that many steps deep, of one without it the horizon.
+    Raises:
+      UserError: for an unknown recipe, or none, or no seed; before the first run is handed out.
     """
-    metrics = [RunDirectory(folder).read_metrics() for folder in folders]
-    measure = "test_loss" if any("test_loss" in row for row in metrics[0]) else "loss"
-    tables = [[row for row in rows if measure in row] for rows in metrics]
-    column = lambda name: np.array([[row[name] for row in rows] for rows in tables], float)
-    steps = column("step").mean(axis=0)
-    online = "window" in inspect.signature(find("estimator", config.estimator.name)).parameters
-    depth = config.estimator.window if online else config.estimator.horizon
-    axes = {
-        "updates": steps,
-        "unroll_steps": column("unroll_steps").mean(axis=0),
-        "sequential_steps": steps * depth,
-        "seconds": column("seconds").mean(axis=0),
-    }
-    return RunCurves(recipe, column(measure), measure, axes)
+    if not recipes or seeds < 1:
+        raise UserError(f"compare needs at least one recipe and one seed, got {seeds} seeds.")
+    named = {name: find("recipe", name) for name in recipes}
+    changes = {} if outer_steps is None else {"outer_steps": outer_steps}
+    for name, config in named.items():
+        for seed in range(seeds):
+            yield f"{name}/seed{seed}", dataclasses.replace(config, seed=seed, **changes)
 
 
-def table(curves: list[RunCurves]) -> Table:
-    """The loss of each recipe at its end and at its best, and what it took."""
-    seeds = len(curves[0].losses)
-    measure = curves[0].measure.replace("_", " ")
-    table = Table(title=f"{measure}, mean over {seeds} seed{'s' * (seeds > 1)}")
-    table.add_column("recipe", no_wrap=True)
-    for heading in ("last tenth", "lowest", "updates", "unrolled", "depth", "seconds"):
-        table.add_column(heading, justify="right")
-    for one in curves:
-        mean = one.losses.mean(axis=0)
-        last = mean[-max(1, len(mean) // 10) :].mean()
-        numbers = [f"{one.axes[axis][-1]:.3g}" for axis in AXES]
-        table.add_row(one.recipe, f"{last:.4g}", f"{np.min(mean):.4g}", *numbers)
-    return table
-
-
-def to_json(curves: list[RunCurves]) -> str:
-    """The curves as JSON; a loss that was not finite is null."""
-    return json_text(curves)
+def read(folders: dict[str, list[Path]], out: Path) -> Sweep:
+    """A sweep from the folders of each recipe's runs; process 0 also writes its files."""
+    sweep = Sweep(tuple(run_curves(n, find("recipe", n), runs) for n, runs in folders.items()))
+    if is_first():
+        write_atomically(out / "compare.json", sweep.to_json())
+        write_atomically(out / "compare.png", to_png(sweep.plot()))
+    return sweep

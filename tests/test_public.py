@@ -1,0 +1,136 @@
+"""What is public: documented, typed, light to import, and all that notebooks and documents use."""
+
+import ast
+import inspect
+import json
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import metaopt
+
+ROOT = Path(__file__).parent.parent
+NAMESPACES = (
+    "metaopt", "metaopt.estimators", "metaopt.tasks", "metaopt.learned_optimizers",
+    "metaopt.plotting", "metaopt.inner", "metaopt.outer",
+)  # fmt: skip
+"""Everything that people import is a name in one of these."""
+
+
+def namespace(name):
+    return getattr(metaopt, name.partition(".")[2]) if "." in name else metaopt
+
+
+def public(name):
+    """The public names of a namespace."""
+    module = namespace(name)
+    if hasattr(module, "__all__"):
+        return list(module.__all__)
+    defined = lambda thing: getattr(thing, "__module__", "").startswith("metaopt")
+    return [n for n, thing in vars(module).items() if not n.startswith("_") and defined(thing)]
+
+
+def things():
+    """The documented things of every namespace."""
+    for name in NAMESPACES:
+        for one in public(name):
+            thing = getattr(namespace(name), one)
+            if inspect.isfunction(thing) or inspect.isclass(thing) or inspect.ismodule(thing):
+                yield pytest.param(thing, id=f"{name}.{one}")
+
+
+@pytest.mark.parametrize("thing", [*things()])
+def test_it_is_documented_and_typed(thing):
+    assert inspect.getdoc(thing)
+    if inspect.isfunction(thing):
+        signature = inspect.signature(thing)
+        untyped = [p.name for p in signature.parameters.values() if p.annotation is p.empty]
+        assert not untyped and signature.return_annotation is not signature.empty
+    elif inspect.isclass(thing):
+        for name, member in vars(thing).items():
+            if not name.startswith("_") and (
+                inspect.isfunction(member) or isinstance(member, property)
+            ):
+                assert inspect.getdoc(member), name
+
+
+def python_of_notebooks():
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text())["cells"]
+        yield (
+            path.name,
+            "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"),
+        )
+
+
+def python_of_documents():
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        for i, block in enumerate(
+            re.findall(r"^ *```python\n(.*?)^ *```", path.read_text(), re.M | re.S)
+        ):
+            yield f"{path.name} {i}", inspect.cleandoc(block)
+
+
+@pytest.mark.parametrize("name, code", [*python_of_notebooks(), *python_of_documents()])
+def test_documents_import_what_is_public(name, code):
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "metaopt":
+            assert node.module in NAMESPACES, node.module
+            for alias in node.names:
+                assert alias.name in public(node.module) or hasattr(
+                    namespace(node.module), alias.name
+                )
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                assert alias.name.partition(".")[0] != "metaopt" or alias.name in NAMESPACES
+
+
+@pytest.mark.parametrize("name", metaopt.__all__)
+def test_what_is_imported_later_is_what_type_checkers_see(name):
+    assert getattr(metaopt, name) is not None
+    if name in metaopt._LATER:
+        module, _, inside = metaopt._LATER[name].partition(":")
+        source = inspect.getsource(metaopt)
+        line = rf"from {module} import .*\b{inside}\b" if inside else rf"import .*\b{name}\b"
+        assert re.search(line, source)
+
+
+def test_import_metaopt_is_light():
+    heavy = [
+        "matplotlib", "rich", "sklearn", "scipy", "tensorboardX", "tensorflow_datasets", "torch",
+        "tyro",
+    ]  # fmt: skip
+    code = f"import sys, metaopt; sys.exit(', '.join(m for m in {heavy} if m in sys.modules) or 0)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="has no attribute 'trian'"):
+        metaopt.trian  # noqa: B018
+    assert "train" in dir(metaopt)
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(
+        [
+            *(ROOT / "metaopt").rglob("*.py"),
+            *(ROOT / "tasks").rglob("*.py"),
+            *(ROOT / "learned_optimizers").rglob("*.py"),
+        ]
+    ),
+    ids=str,
+)
+def test_names_in_docstrings_lead_somewhere(path):
+    for name in re.findall(r"`(metaopt(?:\.\w+)+)`", path.read_text()):
+        parts = name.split(".")
+        thing = metaopt
+        for i, part in enumerate(parts[1:], 2):
+            try:
+                thing = getattr(thing, part)
+            except AttributeError:
+                thing = import_module(".".join(parts[:i]))

@@ -1,0 +1,142 @@
+"""A distribution of somebody else's: one of each kind, found everywhere it should be."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import CACHE
+
+MODULE = '''
+import dataclasses
+import jax.numpy as jnp
+import optax
+from metaopt import LearnedOptimizer, Component, OuterConfig, estimators, recipe, tasks
+
+
+def their_task(*, dim: int = 2):
+    """A task of theirs."""
+    return tasks.quadratic(dim=dim)
+
+
+def their_problem():
+    """A problem of theirs."""
+    return tasks.linear_recursion(dim=2)
+
+
+def their_optimizer(*, rate: float = 0.1):
+    """An optimizer of theirs."""
+    return LearnedOptimizer(
+        init=lambda key: {"log_rate": jnp.log(jnp.float32(rate))},
+        optimizer=lambda theta, num_steps=None: optax.with_extra_args_support(
+            optax.sgd(jnp.exp(theta["log_rate"]))
+        ),
+    )
+
+
+def their_estimator(problem, *, particles: int, horizon: int, window: int, sigma: float, mesh=None):
+    """An estimator of theirs."""
+    return estimators.pes(
+        problem, particles=particles, horizon=horizon, window=window, sigma=sigma, mesh=mesh
+    )
+
+
+TASKS = {"their_task": their_task}
+BASELINES = {"their_baseline": lambda rate: optax.sgd(rate)}
+RECIPES = {
+    "their_recipe": dataclasses.replace(
+        recipe("tiny"), task=Component("their_task"), optimizer=Component("their_optimizer"),
+        outer_steps=5,
+    )
+}
+'''
+
+ENTRY_POINTS = """
+[metaopt.tasks]
+theirs = theirs:TASKS
+[metaopt.problems]
+their_problem = theirs:their_problem
+[metaopt.learned_optimizers]
+their_optimizer = theirs:their_optimizer
+[metaopt.estimators]
+their_estimator = theirs:their_estimator
+[metaopt.baselines]
+theirs = theirs:BASELINES
+[metaopt.recipes]
+theirs = theirs:RECIPES
+[metaopt.checkpoints]
+theirs = their_checkpoints
+"""
+
+
+def distribution(folder: Path, name: str, entry_points: str) -> None:
+    """What pip leaves of an installed distribution."""
+    info = folder / f"{name}-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text(entry_points)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Runs the command line where their distribution, and a broken one, are installed."""
+    site, work = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("work")
+    (site / "theirs.py").write_text(MODULE)
+    shipped = Path(__file__).parent.parent / "checkpoints" / "mlp-digits"
+    shutil.copytree(shipped, site / "their_checkpoints" / "their-shipped")
+    (site / "their_checkpoints" / "__init__.py").write_text("")
+    distribution(site, "theirs", ENTRY_POINTS)
+    broken = "[metaopt.tasks]\nbroken = not_installed_here:TASKS\n"
+    distribution(site, "broken-distribution", broken + "[metaopt.checkpoints]\nbroken = nowhere\n")
+    environment = {"PYTHONPATH": str(site), "JAX_COMPILATION_CACHE_DIR": CACHE, "COLUMNS": "200"}
+
+    def command(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "metaopt", *arguments],
+            env=os.environ | environment, cwd=work, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    return command
+
+
+def test_list_shows_them_and_warns_of_what_is_broken(run):
+    done = run("list")
+    assert done.returncode == 0, done.stderr
+    for name in ("task", "problem", "optimizer", "estimator", "baseline", "recipe"):
+        assert f"their_{name}" in done.stdout
+    assert "their-shipped" in done.stdout and "A task of theirs." in done.stdout
+    lines = done.stderr.splitlines()
+    assert [line.partition(" is installed")[0] for line in lines] == [
+        "metaopt: warning: broken-distribution"
+    ] * 2
+    assert "ModuleNotFoundError: No module named 'not_installed_here'" in done.stderr
+
+
+def test_all_of_them_train_and_are_evaluated(run):
+    done = run("train", "their_recipe", "--estimator", "their_estimator")
+    assert done.returncode == 0, done.stderr
+    assert "their_optimizer on their_task by their_estimator" in done.stdout
+    done = run(
+        "evaluate", "runs/their_recipe", "--baselines", "their_baseline",
+        "--num-steps", "4", "--seeds", "2",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "their_baseline" in done.stdout and "their_task" in done.stdout
+
+
+def test_their_problem_and_estimator_are_diagnosed(run):
+    done = run(
+        "train", "tiny", "--problem", "their_problem", "--out", "runs/p", "--outer-steps", "2"
+    )
+    assert done.returncode == 0, done.stderr
+    done = run("diagnose", "runs/p", "--estimators", "their_estimator", "--budget", "100")
+    assert done.returncode == 0, done.stderr
+    assert "their_estimator" in done.stdout
+
+
+def test_what_they_ship_is_loaded(run):
+    done = run("evaluate", "their-shipped", "--tasks", "their_task", "--num-steps", "4",
+               "--seeds", "2", "--baselines", "sgd")  # fmt: skip
+    assert done.returncode == 0, done.stderr
