@@ -7,6 +7,9 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+ROOT = Path(__file__).parent.parent
+"""Of the checkout."""
+
 # Before JAX starts: simulated devices can deadlock with few threads; and programs that run for
 # milliseconds need not be good ones (a quarter of the time to compile, measured).
 os.environ.setdefault("NPROC", "16")

@@ -1,10 +1,12 @@
-"""The catalogue's optimizers at sizes that compile fast, each made once."""
+"""What the catalogues hold, at sizes that compile fast."""
 
+import inspect
 from functools import cache
 
 import jax
 import jax.numpy as jnp
 
+from metaopt.estimators import ESTIMATORS
 from metaopt.learned_optimizers import LEARNED_OPTIMIZERS
 
 SMALL = {
@@ -16,7 +18,7 @@ SMALL = {
 
 @cache
 def made(name):
-    """An optimizer and its theta."""
+    """An optimizer and its theta, made once."""
     optimizer = LEARNED_OPTIMIZERS[name](**SMALL.get(name, {}))
     return optimizer, jax.jit(optimizer.init)(jax.random.key(0))
 
@@ -24,3 +26,11 @@ def made(name):
 def specs(tree):
     """Shapes and dtypes."""
     return jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.asarray(leaf).dtype), tree)
+
+
+def estimator(name, problem, **arguments):
+    """An estimator of the catalogue with what it takes of the arguments."""
+    factory = ESTIMATORS[name]
+    arguments = {"particles": 4, "horizon": 8, "window": 2, "sigma": 0.1, "reuse": 4} | arguments
+    taken = inspect.signature(factory).parameters
+    return factory(problem, **{key: value for key, value in arguments.items() if key in taken})

@@ -4,7 +4,6 @@ import inspect
 import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +19,6 @@ from metaopt.learned_optimizers import LEARNED_OPTIMIZERS
 from metaopt.tasks import PROBLEMS, TASKS, datasets
 from metaopt.training.experiment import build
 
-ROOT = Path(__file__).parent.parent
 PARAMS = {"kernel": jnp.ones((3, 4)), "bias": jnp.zeros(4), "scale": jnp.float32(2.0)}
 
 

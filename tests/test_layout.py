@@ -5,10 +5,10 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 import metaopt
 
-ROOT = Path(__file__).parent.parent
 FOLDERS = {"metaopt": "metaopt"} | {
     f"metaopt.{name}": name for name in ("tasks", "learned_optimizers", "checkpoints")
 }

@@ -7,13 +7,12 @@ import re
 import subprocess
 import sys
 from importlib import import_module
-from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 import metaopt
 
-ROOT = Path(__file__).parent.parent
 NAMESPACES = (
     "metaopt", "metaopt.estimators", "metaopt.tasks", "metaopt.learned_optimizers",
     "metaopt.plotting", "metaopt.inner", "metaopt.outer",

@@ -1,14 +1,13 @@
 """Every command and every line of Python in the README runs."""
 
 import re
-from pathlib import Path
 
 import jax
 import pytest
+from conftest import ROOT
 
 from metaopt.commands import main as command_line
 
-ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
 SHORTER = ["--outer-steps", "2", "--quiet", "--evaluation.seeds"]
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from metaopt.config.components import call, make
-from metaopt.config.registry import catalogue, choose
+from metaopt.config.registry import find
 from metaopt.config.schema import Component
 from metaopt.core.errors import UserError
 from metaopt.core.files import make_empty_folder
@@ -70,9 +70,10 @@ def import_theta(
       {'log_lr': Array(-3., dtype=float32)}
     """
     if isinstance(optimizer, str):
-        kind, name = "learned optimizer", optimizer.removeprefix("learnable_")
-        factory = choose(kind, name, catalogue("learned optimizer"))
-        optimizer = call(factory, f"{kind} {name!r}", arguments)
+        name = optimizer.removeprefix("learnable_")
+        factory = find("learned optimizer", name)
+        made: LearnedOptimizer = call(factory, f"learned optimizer {name!r}", arguments)
+        return import_theta(made, flat)
     ours = {optimizer.public_paths.get(path, path): array for path, array in flat.items()}
     return unflatten_theta(ours, jax.eval_shape(optimizer.init, jax.random.key(0)))
 

@@ -81,7 +81,8 @@ def compare(
       UserError: for an unknown recipe, no recipe or no seed, or what `metaopt.train` refuses.
       KeyboardInterrupt: where a signal asked for a stop; everything so far is saved then.
     """
-    console, folders, out = Console(quiet=quiet or not is_first()), {}, Path(out)
+    console, out = Console(quiet=quiet or not is_first()), Path(out)
+    folders: dict[str, list[Path]] = {}
     for place, config in runs(recipes, seeds, outer_steps):
         console.print(f"{place}:", highlight=False, markup=False)
         if meta_train(config, out / place, devices=devices, console=console) is not None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import CACHE
+from conftest import CACHE, ROOT
 
 MODULE = '''
 import dataclasses
@@ -84,7 +84,7 @@ def run(tmp_path_factory):
     """Runs the command line where their distribution, and a broken one, are installed."""
     site, work = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("work")
     (site / "theirs.py").write_text(MODULE)
-    shipped = Path(__file__).parent.parent / "checkpoints" / "mlp-digits"
+    shipped = ROOT / "checkpoints" / "mlp-digits"
     shutil.copytree(shipped, site / "their_checkpoints" / "their-shipped")
     (site / "their_checkpoints" / "__init__.py").write_text("")
     distribution(site, "theirs", ENTRY_POINTS)

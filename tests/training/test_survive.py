@@ -6,9 +6,8 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-from conftest import CACHE
+from conftest import CACHE, ROOT
 
 from metaopt.parallel.processes import ADDRESS, COUNT, INDEX, LOST
 
@@ -18,7 +17,7 @@ CHILD = os.environ | {"JAX_COMPILATION_CACHE_DIR": CACHE, "COLUMNS": "200"}
 
 
 def test_killed_twenty_times_a_run_ends_with_the_same_bits():
-    script = Path(__file__).with_name("survive.py")
+    script = ROOT / "tests" / "stress" / "survive.py"
     command = [sys.executable, str(script), "--kills", "20"]
     process = subprocess.run(command, env=CHILD, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_estimators import make as make_any
-from test_train import TINY, after, bits, metrics
+from runs import TINY, after, bits, metrics
+from small import estimator as make_any
 
 from metaopt import GradientEstimator, outer
 from metaopt.core import resize

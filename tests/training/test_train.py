@@ -1,13 +1,12 @@
 """The host loop: the same bits however a run is cut, and a directory that nothing is lost from."""
 
 import dataclasses
-import json
 import re
 import shutil
 
-import jax
 import numpy as np
 import pytest
+from runs import TINY, after, bits, metrics
 from safetensors.numpy import load_file
 
 from metaopt import load
@@ -26,7 +25,6 @@ from metaopt.training.loop import train
 from metaopt.training.program import program
 from metaopt.training.run_directory import RunDirectory
 
-TINY = dataclasses.replace(RECIPES["tiny"], outer_steps=13, checkpoint_every=5)
 SMALL_DIGITS = Config(
     task=Component("digits_mlp", ("hidden=[4]", "batch_size=8")),
     optimizer=Component("mlp", ("hidden=[4]",)),
@@ -35,33 +33,6 @@ SMALL_DIGITS = Config(
     outer_steps=9,
     checkpoint_every=4,
 )
-
-
-def bits(state):
-    """Every leaf of a state as plain numbers, keys included."""
-    plain = lambda leaf: (
-        jax.random.key_data(leaf)
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        else leaf
-    )
-    return [np.asarray(plain(leaf)) for leaf in jax.tree.leaves(state)]
-
-
-def metrics(path):
-    rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
-
-
-def after(calls):
-    """A ``should_stop`` that says so from the given call on."""
-    count = 0
-
-    def should_stop():
-        nonlocal count
-        count += 1
-        return count > calls
-
-    return should_stop
 
 
 @pytest.mark.parametrize("config, devices", [(TINY, 1), (SMALL_DIGITS, 2)], ids=["tiny", "digits"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from test_train import bits, metrics
+from runs import bits, metrics
 
 from metaopt.commands import main as command_line
 from metaopt.config.recipes import RECIPES

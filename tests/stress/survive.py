@@ -1,6 +1,6 @@
 """Kills a run with SIGKILL at random moments, again and again; it must end with the same bits.
 
-    python tests/survive.py --kills 100
+    python tests/stress/survive.py --kills 100
 
 One process imports everything once and forks a trainer for every start, so that a start takes as
 little as JAX needs for a device and a program out of its cache. Saves are so frequent that many of

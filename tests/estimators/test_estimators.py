@@ -1,12 +1,12 @@
 """Estimators against gradients and variances known on paper."""
 
-import inspect
 import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small import estimator as make
 
 from metaopt import UnrolledProblem, unroll
 from metaopt.estimators import ESTIMATORS, gpes, nres, pes
@@ -223,14 +223,6 @@ def test_gpes_spans_the_family():
     np.testing.assert_array_equal(
         grads(gpes(problem, reuse=8, **common)), grads(nres(problem, **common))
     )
-
-
-def make(name, problem, **arguments):
-    """An estimator of the catalogue with what it takes of the arguments."""
-    factory = ESTIMATORS[name]
-    arguments = {"particles": 4, "horizon": 8, "window": 2, "sigma": 0.1, "reuse": 4} | arguments
-    taken = inspect.signature(factory).parameters
-    return factory(problem, **{key: value for key, value in arguments.items() if key in taken})
 
 
 COST = {"bptt": 8, "forward": 2, "full_es": 2 * 8, "tbptt": 2, "truncated_es": 3 * 2, "uoro": 2}

@@ -1,6 +1,6 @@
 """Trains for an hour with some checkpoints a second: memory and files must not grow.
 
-    python tests/soak.py --minutes 60
+    python tests/stress/soak.py --minutes 60
 
 Prints the memory (resident, MiB), open files and files of the run along the way, and ends with 1
 where the last quarter has more than the second one by over `GROWTH`. Linux only: it reads

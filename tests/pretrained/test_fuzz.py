@@ -2,10 +2,10 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import jax
 import pytest
+from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +18,7 @@ from metaopt.pretrained.trace import read_trace
 from metaopt.training import checkpoints
 from metaopt.training.experiment import build
 
-SHIPPED = Path(__file__).parent.parent / "checkpoints" / "mlp-digits"
+SHIPPED = ROOT / "checkpoints" / "mlp-digits"
 
 fuzz = settings(
     max_examples=100,

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import ROOT
 from safetensors import safe_open
 
 import metaopt
@@ -22,7 +23,6 @@ from metaopt.exporting.card import to_command
 from metaopt.pretrained import load as pretrained
 from metaopt.pretrained import shipped, trace
 
-ROOT = Path(__file__).parent.parent
 SHIPPED = sorted(path for path in (ROOT / "checkpoints").iterdir() if (path / "CARD.md").is_file())
 FILES = ["CARD.md", "SHA256SUMS", "config.json", "curves.png", "eval.json", "theta.safetensors"]
 FILES += ["trace.npz"]
