@@ -76,7 +76,7 @@ def cases() -> dict[str, Case]:
 
 
 def run_case(name: str, *, seconds: float, devices: int | None, profile: Path | None) -> dict:
-    """The figures of a case, measured in a process of its own; see `measure`.
+    """The figures of a case, measured in a process of its own; see `time_case`.
 
     Its compilation cache is empty at first; a second process then tells what a full one saves.
 
@@ -102,7 +102,7 @@ def _child(order: dict[str, Any]) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(case: Case, *, seconds: float, devices: int | None, profile: str | None) -> dict:
+def time_case(case: Case, *, seconds: float, devices: int | None, profile: str | None) -> dict:
     """The figures of a case in this process, which should have done nothing with JAX before.
 
     Args:
@@ -246,7 +246,7 @@ def _main(order: dict[str, Any]) -> None:
     prepare_jax(order["devices"])
     imported = time.time() - order["began"]
     options = {name: order[name] for name in ("seconds", "devices")}
-    figures = measure(cases()[order["case"]], **options, profile=order.get("profile"))
+    figures = time_case(cases()[order["case"]], **options, profile=order.get("profile"))
     print(json.dumps({"import_s": imported} | figures))
 
 

@@ -65,12 +65,12 @@ def report_bench(
     if rows:
         console.print(_cases(rows))
     if update:
-        keep("update", bench_update.measure(console))
+        keep("update", bench_update.time_updates(console))
         console.print(_updates(found["update"]))
-        keep("mlp_update", bench_update.measure_mlp(console))
+        keep("mlp_update", bench_update.time_mlp_updates(console))
         console.print(_mlp_updates(found["mlp_update"]))
     if scaling:
-        keep("scaling", bench_scaling.measure(console))
+        keep("scaling", bench_scaling.time_scaling(console))
         keep("devices", bench_scaling.efficiencies(found["scaling"]))
         console.print(_devices(found["devices"]))
         names = (*bench_scaling.AXES, bench_scaling.STRONG, bench_scaling.WEAK)

@@ -42,7 +42,7 @@ def _config(axis: str, value: int) -> Config:
     )
 
 
-def measure(console: Console) -> list[dict[str, Any]]:
+def time_scaling(console: Console) -> list[dict[str, Any]]:
     """A row a point: its ``axis`` and ``value``, ``ms`` an outer step and ``program_mb``."""
     rows = []
     for axis, value, config, devices in _points():

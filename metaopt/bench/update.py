@@ -43,7 +43,7 @@ def large_tree(width: int = WIDTH, layers: int = LAYERS) -> PyTree:
     }
 
 
-def measure(console: Console) -> dict[str, dict[str, float]]:
+def time_updates(console: Console) -> dict[str, dict[str, float]]:
     """``{name: figures}``, `optax.adam` first: ``ms`` an update (median of rounds in turn with
     Adam's), ``against_adam`` (ratio, round by round), ``state_bytes`` and ``peak_bytes`` (state,
     gradients, parameters and temporaries of the compiled program), each a parameter."""
@@ -64,7 +64,7 @@ def measure(console: Console) -> dict[str, dict[str, float]]:
     return rows
 
 
-def measure_mlp(console: Console) -> dict[str, dict[str, float]]:
+def time_mlp_updates(console: Console) -> dict[str, dict[str, float]]:
     """The MLP optimizer's update of 4 particles of 1.05 million parameters, each under its theta.
 
     As everywhere here, updates are also applied, which the bytes leave out.

@@ -54,7 +54,7 @@ def catalogue(kind: Kind) -> dict[str, Any]:
 def _loaded(group: str, kind: str, path: tuple[str, ...]) -> dict[str, Any]:
     found: dict[str, tuple[Any, str]] = {}
     for entry in installed(group):
-        value = load(entry)
+        value = load_entry(entry)
         if value is None:
             continue
         named = value if isinstance(value, Mapping) else {entry.name: value}
@@ -82,7 +82,7 @@ def installed(group: str) -> list[EntryPoint]:
     return sorted(entry_points(group=group), key=lambda entry: (entry.value, entry.name))
 
 
-def load(entry: EntryPoint) -> Any:
+def load_entry(entry: EntryPoint) -> Any:
     """What an entry point names; ``None``, with a warning, where it does not load."""
     try:
         return entry.load()

@@ -43,7 +43,7 @@ class Subject(NamedTuple):
     theta: Theta
 
 
-def find(target: str) -> Subject:
+def subject_of(target: str) -> Subject:
     """A run at the theta that it saved, or a recipe at the theta where it starts.
 
     Args:
@@ -53,7 +53,7 @@ def find(target: str) -> Subject:
       UserError: where it is neither, or the run has no theta that can be read.
 
     Example:
-      >>> find("tiny").description
+      >>> subject_of("tiny").description
       'recipe tiny at its start'
     """
     directory = RunDirectory(Path(target))
@@ -97,7 +97,7 @@ def candidates(
       UserError: for an unknown name, or a value that an estimator refuses.
 
     Example:
-      >>> subject = find("tiny")
+      >>> subject = subject_of("tiny")
       >>> made = candidates(subject.config, subject.problem, ["pes", "gpes", "full_es"])
       >>> [candidate.label for candidate in made]
       ['pes K=2', 'gpes K=4', 'full_es']

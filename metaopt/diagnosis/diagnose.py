@@ -58,7 +58,7 @@ class Candidate(NamedTuple):
         return self.name if self.reuse is None else f"{self.name} K={self.reuse}"
 
 
-class Row(NamedTuple):
+class EstimatorRow(NamedTuple):
     """One estimator's line. Variances are in the gradient's unit squared.
 
     Attributes:
@@ -101,7 +101,7 @@ def diagnose(
     key: Key,
     mesh: Mesh | None = None,
     on_progress: Callable[[str, float], None] = lambda label, done: None,
-) -> tuple[list[Row], Moments]:
+) -> tuple[list[EstimatorRow], Moments]:
     """Variance and bias of estimators at one theta.
 
     Args:
@@ -148,20 +148,24 @@ def diagnose(
         found = moments(candidate.label, candidate, budget)
         square, error = squared_distance(found.populations, truth.populations)
         rows.append(
-            Row(
+            EstimatorRow(
                 estimator=candidate.name,
                 reuse=candidate.reuse,
                 work=found.variance * found.cost,
                 depth=found.variance * found.window,
                 bias=math.sqrt(np.maximum(square, 0.0)),
                 resolution=math.sqrt(CLEAR * error),
-                **{name: value for name, value in found._asdict().items() if name in Row._fields},
+                **{
+                    name: value
+                    for name, value in found._asdict().items()
+                    if name in EstimatorRow._fields
+                },
             )
         )
     return rows, truth
 
 
-def affordable(
+def affordable_budget(
     candidate: Candidate, theta: Theta, data: PyTree, *, key: Key, mesh: Mesh | None = None
 ) -> int:
     """Unroll steps that take about `SECONDS` here, 1, 2 or 5 times a power of ten; or `LEAST`.

@@ -7,11 +7,11 @@ import matplotlib.ticker
 import numpy as np
 from matplotlib.figure import Figure
 
-from metaopt.diagnosis.diagnose import Row
+from metaopt.diagnosis.diagnose import EstimatorRow
 from metaopt.plotting.style import BASELINE, COLORS, DASHES, INK, STYLE, log_losses
 
 
-def variance(rows: Sequence[Row], title: str) -> Figure:
+def variance(rows: Sequence[EstimatorRow], title: str) -> Figure:
     """tr Cov of one particle against K, as it is, at equal work and at equal sequential depth.
 
     What has no K is a horizontal line. Bars are standard errors. What has no variance, or none that
@@ -19,7 +19,7 @@ def variance(rows: Sequence[Row], title: str) -> Figure:
     """
     rows = [row for row in rows if 0 < row.variance < np.inf]
     family = sorted((r for r in rows if r.reuse is not None), key=lambda row: row.reuse or 0)
-    kinds: dict[str, list[Row]] = {}
+    kinds: dict[str, list[EstimatorRow]] = {}
     for row in family:
         es = row.estimator in ("pes", "gpes", "nres")  # one mechanism, three names
         kinds.setdefault("pes (K = W), gpes, nres (K = T)" if es else row.estimator, []).append(row)

@@ -17,8 +17,8 @@ from rich.table import Table
 from metaopt.core.errors import UserError
 from metaopt.core.files import json_text, make_folder, write_atomically
 from metaopt.diagnosis import plots
-from metaopt.diagnosis.candidates import Subject, candidates, find
-from metaopt.diagnosis.diagnose import REFERENCE, Row, affordable, diagnose
+from metaopt.diagnosis.candidates import Subject, candidates, subject_of
+from metaopt.diagnosis.diagnose import REFERENCE, EstimatorRow, affordable_budget, diagnose
 from metaopt.diagnosis.moments import Moments, squared_distance
 from metaopt.parallel.sharding import particle_mesh, replicate
 from metaopt.plotting.style import to_png
@@ -35,11 +35,11 @@ def report_diagnosis(
     reuses: Sequence[int] = (),
     budget: int | None = None,
     out: Path | None = None,
-) -> list[Row]:
+) -> list[EstimatorRow]:
     """Diagnoses a recipe or a run on all devices, prints the table and writes the files.
 
     Args:
-      target: as in `metaopt.diagnosis.candidates.find`.
+      target: as in `metaopt.diagnosis.candidates.subject_of`.
       console: where progress and table go.
       estimators, reuses: as in `metaopt.diagnosis.candidates.candidates`.
       budget: unroll steps for each estimator, what takes a few seconds here if not given; the
@@ -53,7 +53,7 @@ def report_diagnosis(
         raise UserError(f"budget must be at least 1 unroll step, got {budget}.")
     if not estimators:
         raise UserError("name at least one estimator.")
-    subject, mesh = find(target), particle_mesh(jax.device_count())
+    subject, mesh = subject_of(target), particle_mesh(jax.device_count())
     chosen = candidates(subject.config, subject.problem, estimators, reuses)
     (full,) = candidates(subject.config, subject.problem, ["full_es"])
     out = out or Path("runs") / f"diagnose-{subject.name}"
@@ -65,7 +65,7 @@ def report_diagnosis(
     say(f"Diagnosing {subject.description}: {len(chosen)} estimators and a reference.")
     how = ""
     if budget is None:
-        budget = affordable(full, theta, data, key=jax.random.fold_in(key, 0), mesh=mesh)
+        budget = affordable_budget(full, theta, data, key=jax.random.fold_in(key, 0), mesh=mesh)
         how = f" (--budget {budget} repeats it)"
     say(f"{budget:,} unroll steps each{how}, {REFERENCE * budget:,} for the reference.")
     with _progress(console, labels) as on_progress:
@@ -89,7 +89,7 @@ def report_diagnosis(
     return rows
 
 
-def to_json(subject: Subject, budget: int, rows: Sequence[Row], reference: Moments) -> str:
+def to_json(subject: Subject, budget: int, rows: Sequence[EstimatorRow], reference: Moments) -> str:
     """The diagnosis as JSON: ``of``, ``reference`` and ``rows``; null for what is not finite."""
     chosen = subject.config.estimator
     said: dict[str, Any] = reference._asdict()
@@ -117,7 +117,7 @@ def _norm(reference: Moments) -> float:
     return math.sqrt(np.maximum(square, 0.0))
 
 
-def _table(rows: Sequence[Row], reference: Moments, budget: int) -> Table:
+def _table(rows: Sequence[EstimatorRow], reference: Moments, budget: int) -> Table:
     norm = _norm(reference)
     caption = (
         f"tr Cov of one particle in its stationary phases, ± standard error; times its window's "

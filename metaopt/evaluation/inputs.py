@@ -13,7 +13,7 @@ from metaopt.core.types import LearnedOptimizer, Task, Theta
 from metaopt.evaluation.trials import SPLITS
 from metaopt.pretrained import artefact
 from metaopt.pretrained import load as pretrained
-from metaopt.pretrained.shipped import find
+from metaopt.pretrained.shipped import directory_of
 
 Trained = tuple[LearnedOptimizer, Theta]
 
@@ -98,7 +98,7 @@ def _label(component: Component) -> str:
 def _described(origin: str | Path) -> tuple[Component, int] | None:
     """The task and the horizon that a trained optimizer comes from, where that is known."""
     try:
-        recipe = artefact.read_artefact(find(origin)).description["recipe"]
+        recipe = artefact.read_artefact(directory_of(origin)).description["recipe"]
         config = from_json(json.dumps(recipe))
     except (KeyError, UserError):  # imported, say
         return None

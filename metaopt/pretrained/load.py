@@ -14,7 +14,7 @@ from metaopt.core.errors import UserError
 from metaopt.core.theta import unflatten_theta
 from metaopt.core.types import LearnedOptimizer, Theta
 from metaopt.pretrained import artefact
-from metaopt.pretrained.shipped import find
+from metaopt.pretrained.shipped import directory_of
 
 FAR_STEPS = 4
 """A horizon this many times longer or shorter than those of meta-training is far outside."""
@@ -37,7 +37,7 @@ def read(what: str | Path) -> tuple[LearnedOptimizer, Theta]:
     Raises:
       UserError: where there is none, or it is damaged, of a newer schema or another optimizer's.
     """
-    directory = find(what)
+    directory = directory_of(what)
     return _optimizer(directory, artefact.read_artefact(directory))
 
 
@@ -69,7 +69,7 @@ def load_optimizer(
     Example:
       >>> tx = load_optimizer("mlp-digits", num_steps=200)
     """
-    directory = find(what)
+    directory = directory_of(what)
     found = artefact.read_artefact(directory)
     optimizer, theta = _optimizer(directory, found)
     tx = optimizer.optimizer(theta, num_steps)

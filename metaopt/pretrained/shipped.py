@@ -8,7 +8,7 @@ import json
 from importlib.resources import files
 from pathlib import Path
 
-from metaopt.config.registry import choose, installed, load
+from metaopt.config.registry import choose, installed, load_entry
 from metaopt.core.errors import UserError
 from metaopt.pretrained.artefact import CONFIG, THETA
 
@@ -29,7 +29,7 @@ def shipped() -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for entry in installed(GROUP):
-        package = load(entry)
+        package = load_entry(entry)
         for folder in [] if package is None else sorted(Path(str(files(package))).iterdir()):
             if (folder / THETA).is_file() and found.setdefault(folder.name, folder) != folder:
                 raise UserError(
@@ -50,7 +50,7 @@ def local(runs: Path = Path("runs")) -> dict[str, Path]:
     return {str(run): run for run in folders if (run / "optimizer" / THETA).is_file()}
 
 
-def find(what: str | Path) -> Path:
+def directory_of(what: str | Path) -> Path:
     """The directory with the files of a trained optimizer.
 
     Args:
@@ -78,7 +78,7 @@ def summary(path: Path) -> str:
     Args:
       path: a run's directory or the optimizer's own.
     """
-    directory = find(path)
+    directory = directory_of(path)
     try:
         description = json.loads((directory / CONFIG).read_text())
         trained = description.get("trained_on")

@@ -134,7 +134,7 @@ def _mixture(
 
 
 def _starting_from(what: str, problem: UnrolledProblem) -> Callable[[Key], Theta]:
-    directory = shipped.find(what)
+    directory = shipped.directory_of(what)
     fresh = jax.eval_shape(problem.init_theta, jax.random.key(0))
     try:
         theta = unflatten_theta(read_artefact(directory).flat, fresh)

@@ -17,7 +17,7 @@ TINY = RECIPES["tiny"]
 
 
 def test_the_figures_of_a_case_belong_together():
-    got = bench.measure(bench.Case(TINY), seconds=0.01, devices=1, profile=None)
+    got = bench.time_case(bench.Case(TINY), seconds=0.01, devices=1, profile=None)
     per_outer = 2 * TINY.estimator.particles * TINY.estimator.window
     assert got["steps_per_s"] * got["outer_ms"] / 1e3 == pytest.approx(per_outer)
     assert got["gflops"] == pytest.approx(got["steps_per_s"] * got["flops_per_step"] / 1e9)

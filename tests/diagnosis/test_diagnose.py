@@ -12,7 +12,7 @@ from metaopt.config import registry
 from metaopt.config.recipes import RECIPES
 from metaopt.config.schema import Component, Config, EstimatorConfig, to_json
 from metaopt.diagnosis.candidates import candidates
-from metaopt.diagnosis.diagnose import Candidate, affordable, diagnose, population
+from metaopt.diagnosis.diagnose import Candidate, affordable_budget, diagnose, population
 from metaopt.diagnosis.moments import sample, squared_distance
 from metaopt.parallel.sharding import particle_mesh
 from metaopt.tasks import linear_recursion
@@ -105,7 +105,7 @@ def test_without_a_budget_it_takes_what_the_time_allows(monkeypatch):
     chosen = []
     for seconds in (1e-9, 0.5):
         monkeypatch.setattr("metaopt.diagnosis.diagnose.SECONDS", seconds)
-        chosen.append(affordable(full, THETA, (), key=jax.random.key(0)))
+        chosen.append(affordable_budget(full, THETA, (), key=jax.random.key(0)))
     assert chosen[0] == 20_000 < chosen[1]
     assert f"{chosen[1]}".rstrip("0") in ("1", "2", "5")
 

@@ -226,7 +226,7 @@ def test_what_is_shipped_steps_as_it_was_recorded(path):
     optimizer, theta = pretrained.read(path.name)
     recorded = trace.read_trace(path / "trace.npz")
     assert trace.deviation(optimizer, theta, recorded) < 1e-5
-    assert shipped.find(path.name) == path
+    assert shipped.directory_of(path.name) == path
     assert json.loads((path / "config.json").read_text())["name"] == path.name
 
 
