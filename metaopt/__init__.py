@@ -9,7 +9,6 @@ from metaopt.config.registry import catalogue, choose
 from metaopt.config.schema import (
     Component,
     Config,
-    EstimatorConfig,
     EvaluationConfig,
     OuterConfig,
 )
@@ -50,7 +49,6 @@ __all__ = [
     "Component",
     "Config",
     "Estimate",
-    "EstimatorConfig",
     "EvaluationConfig",
     "GradientEstimator",
     "Key",

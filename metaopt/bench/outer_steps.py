@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metaopt.config.schema import Component, Config, EstimatorConfig
+from metaopt.config.schema import Component, Config
+from metaopt.estimators import NRES
 
 DISPATCH_SECONDS = 0.3
 """How long the outer steps between two looks at the yardsticks take, about."""
@@ -44,7 +45,7 @@ def _digits(particles: int, window: int, *, horizon: int = 1000, optimizer: str 
     return Config(
         task=Component("digits_mlp", arguments),
         optimizer=Component(optimizer),
-        estimator=EstimatorConfig(particles=particles, window=window, horizon=horizon, sigma=0.01),
+        estimator=NRES(particles=particles, window=window, horizon=horizon, sigma=0.01),
     )
 
 
@@ -128,9 +129,9 @@ def time_case(case: Case, *, seconds: float, devices: int | None, profile: str |
     from metaopt.training.program import lower_and_start, program
 
     began = time.perf_counter()
-    devices = devices or devices_for(case.config)
+    experiment = build(case.config)
+    devices = devices or devices_for(case.config, experiment)
     mesh = particle_mesh(devices)
-    experiment = build(case.config, mesh)
     if case.rows is not None:
         experiment = experiment._replace(problem=_with_rows(experiment.problem, case.rows))
     pieces = program(experiment, mesh, seed=0, at_most=256)

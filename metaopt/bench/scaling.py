@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from rich.console import Console
 
-from metaopt.config.schema import Component, Config, EstimatorConfig
+from metaopt.config.schema import Component, Config
+from metaopt.estimators import NRES
 from metaopt.parallel.sharding import particle_mesh
 from metaopt.training.experiment import build
 from metaopt.training.placement import share
@@ -36,7 +37,7 @@ def _config(axis: str, value: int) -> Config:
     return Config(
         task=Component("digits_mlp", (f"hidden=[{at['inner width']}]", "batch_size=32")),
         optimizer=Component("mlp", (f"hidden=[{at['rule width']}, {at['rule width']}]",)),
-        estimator=EstimatorConfig(
+        estimator=NRES(
             particles=at["particles N"], window=at["window W"], horizon=at["horizon T"], sigma=0.01
         ),
     )
@@ -89,7 +90,7 @@ def efficiencies(rows: list[dict[str, Any]]) -> list[dict[str, float]]:
 
 def _point(config: Config, devices: int) -> dict[str, float]:
     mesh = particle_mesh(devices)
-    pieces = program(build(config, mesh), mesh, seed=0, at_most=16)
+    pieces = program(build(config), mesh, seed=0, at_most=16)
     state = pieces.start(pieces.key, pieces.data)
     steps = pieces.steps.lower(state, pieces.data, jnp.int32(1)).compile()
     times = []

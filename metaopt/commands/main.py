@@ -1,8 +1,10 @@
 """The command line: which command it asks for, and what its faults look like."""
 
+import dataclasses
 import inspect
 import logging
 import os
+import re
 import sys
 import warnings
 from functools import reduce
@@ -16,6 +18,7 @@ from metaopt.commands import COMMANDS, default_of
 from metaopt.commands.train import Train
 from metaopt.config.schema import Config
 from metaopt.core.errors import UserError
+from metaopt.estimators.options import Options
 
 ABOUT = "Meta-train learned optimizers with Noise-Reuse Evolution Strategies, and use them."
 
@@ -37,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
-            return _parse([SHORT.get(word, word) for word in argv])()
+            return _parse(argv)()
     except UserError as error:
         print(f"metaopt: {error}", file=sys.stderr)
         return 2
@@ -57,24 +60,54 @@ def _warn(message, category, filename, lineno, file=None, line=None) -> None:
         print(warnings.formatwarning(message, category, filename, lineno), file=sys.stderr)
 
 
-def _parse(argv: list[str]):
-    from metaopt.config.registry import catalogue, find
+def _parse(argv: list[str]) -> Any:
+    """The record of the command, its options set.
 
-    def parse(recipe: Config):
-        defaults = {name: default_of(name, tyro.MISSING) for name in COMMANDS}
-        defaults["train"] = Train(recipe)
-        commands = [
-            Annotated[type(default), tyro.conf.subcommand(name, default=default, description=about)]
-            for name, default in defaults.items()
-            for about in [inspect.getdoc(default)]
-        ]
-        any_of: Any = reduce(or_, commands)
-        return tyro.cli(any_of, args=argv, prog="metaopt", description=ABOUT)
+    Twice for ``train``: once to know the recipe and the estimator, with the options of every
+    estimator there is, and then from the values of that recipe, with that estimator's options.
+    """
+    from metaopt.config.recipes import start_of
 
-    command = parse(Config())
-    if isinstance(command, Train):  # now that the recipe is known, once more from its values
-        recipe = find("recipe", command.recipe)
-        # `lorenz --estimator pes` starts from lorenz_pes, where there is such a recipe.
-        own = catalogue("recipe").get(f"{command.recipe}_{command.config.estimator.name}", recipe)
-        command = parse(own)
-    return command
+    argv = [SHORT.get(word, word) for word in argv]
+    anything = Train(Config(estimator=_options_of_all()))
+    command = _parse_from(anything, [word for word in argv if word not in ("-h", "--help")] or argv)
+    if not isinstance(command, Train):
+        return _parse_from(anything, argv)
+    start = start_of(command.recipe, command.estimator)
+    _refuse_other_options(argv, start.estimator)
+    return _parse_from(Train(start), argv)
+
+
+def _parse_from(train: Train, argv: list[str]) -> Any:
+    defaults = {name: default_of(name, tyro.MISSING) for name in COMMANDS} | {"train": train}
+    commands = [
+        Annotated[type(default), tyro.conf.subcommand(name, default=default, description=about)]
+        for name, default in defaults.items()
+        for about in [inspect.getdoc(default)]
+    ]
+    any_of: Any = reduce(or_, commands)
+    return tyro.cli(any_of, args=argv, prog="metaopt", description=ABOUT)
+
+
+def _options_of_all() -> Options:
+    """An instance with a field for every option of every estimator."""
+    from metaopt.config.registry import catalogue
+
+    kinds = [getattr(factory, "options", Options) for factory in catalogue("estimator").values()]
+    fields = {f.name: (f.name, f.type, f) for kind in kinds for f in dataclasses.fields(kind)}
+    everything = dataclasses.make_dataclass(
+        "Anything", fields.values(), bases=(Options,), frozen=True, kw_only=True
+    )
+    return everything()
+
+
+def _refuse_other_options(argv: list[str], options: Options) -> None:
+    """Names an option that another estimator has, but not this one."""
+    own = [f.name for f in dataclasses.fields(options)]
+    for word in argv:
+        found = re.match(r"--estimator\.(?:no-)?([\w-]+)", word)
+        name = found and found[1].replace("-", "_")
+        if name and name not in own and name != "name":
+            raise UserError(
+                f"estimator {options.name!r} takes no argument {name!r}; it takes {', '.join(own)}."
+            )

@@ -19,6 +19,8 @@ class Train:
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
     recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")] = "digits_mlp"
     """Where the configuration starts; `metaopt list` shows the recipes."""
+    estimator: Annotated[str | None, tyro.conf.arg(name="estimator.name")] = None
+    """The meta-gradient's estimator; its options follow. The recipe's own if not given."""
     out: Path | None = None
     """The run's directory; runs/RECIPE if not given. An existing run is resumed."""
     devices: int | None = None

@@ -1,23 +1,21 @@
 """Named configurations that work. To add one: a line here."""
 
-import inspect
+import dataclasses
 from typing import Any
 
-from metaopt.config.registry import find
-from metaopt.config.schema import Component, Config, EstimatorConfig, EvaluationConfig, OuterConfig
-
-DEFAULT = EstimatorConfig()
-WHOLE: dict[str, Any] = {"window": DEFAULT.window, "first_episode": DEFAULT.first_episode}
-"""For estimators of whole episodes: these fields are left as they are, so nobody asked for them."""
+from metaopt.config.registry import catalogue, find
+from metaopt.config.schema import Component, Config, EvaluationConfig, OuterConfig, options_of
+from metaopt.estimators import BPTT, NRES, PES, TBPTT, UORO, Forward, FullES, TruncatedES
+from metaopt.estimators.options import Options, changed_to
 
 
-def _lorenz(outer_steps: int, rate: float, drop_step: int | None = None, **estimator) -> Config:
+def _lorenz(
+    outer_steps: int, rate: float, estimator: Options, drop_step: int | None = None
+) -> Config:
     """The paper's first experiment, the constants from its authors' scripts (arXiv 2304.12180)."""
-    online: dict[str, Any] = {"particles": 200, "horizon": 2000, "window": 100, "sigma": 0.04}
-    online |= {"first_episode": "burn_in"}
     return Config(
         problem=Component("lorenz"),
-        estimator=EstimatorConfig(**online | estimator),
+        estimator=estimator,
         outer=OuterConfig("sgd", rate, warmup_steps=0, drop_step=drop_step, clip_norm=None),
         outer_steps=outer_steps,
         checkpoint_every=500,
@@ -25,9 +23,13 @@ def _lorenz(outer_steps: int, rate: float, drop_step: int | None = None, **estim
     )
 
 
-def _lorenz_by_derivatives(outer_steps: int, rate: float, **estimator) -> Config:
-    """The same for estimators that take no sigma."""
-    return _lorenz(outer_steps, rate, sigma=DEFAULT.sigma, **estimator)
+_ONLINE: dict[str, Any] = {
+    "particles": 200,
+    "horizon": 2000,
+    "window": 100,
+    "first_episode": "burn_in",
+}
+_SMOOTHED = _ONLINE | {"sigma": 0.04}
 
 
 def _small(optimizer: Component, sigma: float, final_sigma: float, outer_steps: int) -> Config:
@@ -38,7 +40,7 @@ def _small(optimizer: Component, sigma: float, final_sigma: float, outer_steps: 
     return Config(
         task=Component("small_mlps"),
         optimizer=optimizer,
-        estimator=EstimatorConfig(
+        estimator=NRES(
             particles=64,
             shortest_horizon=50,
             sigma=sigma,
@@ -58,7 +60,7 @@ RECIPES: dict[str, Config] = {
     # The factored rule there, and meta-training over a family of tasks.
     "digits_adafac_mlp": Config(
         optimizer=Component("adafac_mlp"),
-        estimator=EstimatorConfig(particles=32, final_sigma=0.02, sigma_steps=1500),
+        estimator=NRES(particles=32, final_sigma=0.02, sigma_steps=1500),
         outer=OuterConfig(learning_rate=0.02, decay_steps=1500),
         outer_steps=1500,
     ),
@@ -66,20 +68,20 @@ RECIPES: dict[str, Config] = {
         Component("scheduled_adam", ("learning_rate=0.01", "knots=5")), 0.3, 0.1, 800
     ),
     "small_gated_adam": _small(Component("gated_adam"), 0.2, 0.05, 1200),
-    "lorenz": _lorenz(5000, 1e-5),
-    "lorenz_nres": _lorenz(5000, 1e-5),
-    "lorenz_pes": _lorenz(10_000, 1e-5, 1000, name="pes"),
-    "lorenz_truncated_es": _lorenz(5000, 3e-4, name="truncated_es"),
-    "lorenz_full_es": _lorenz(2000, 3e-5, name="full_es", particles=10, **WHOLE),
-    "lorenz_bptt": _lorenz_by_derivatives(1000, 1e-8, name="bptt", particles=1, **WHOLE),
-    "lorenz_tbptt": _lorenz_by_derivatives(10_000, 3e-4, name="tbptt"),
-    "lorenz_uoro": _lorenz_by_derivatives(5000, 1e-13, name="uoro"),
-    "lorenz_forward": _lorenz_by_derivatives(5000, 1e-10, name="forward"),
+    "lorenz": _lorenz(5000, 1e-5, NRES(**_SMOOTHED)),
+    "lorenz_nres": _lorenz(5000, 1e-5, NRES(**_SMOOTHED)),
+    "lorenz_pes": _lorenz(10_000, 1e-5, PES(**_SMOOTHED), drop_step=1000),
+    "lorenz_truncated_es": _lorenz(5000, 3e-4, TruncatedES(**_SMOOTHED)),
+    "lorenz_full_es": _lorenz(2000, 3e-5, FullES(particles=10, horizon=2000, sigma=0.04)),
+    "lorenz_bptt": _lorenz(1000, 1e-8, BPTT(particles=1, horizon=2000)),
+    "lorenz_tbptt": _lorenz(10_000, 3e-4, TBPTT(**_ONLINE)),
+    "lorenz_uoro": _lorenz(5000, 1e-13, UORO(**_ONLINE)),
+    "lorenz_forward": _lorenz(5000, 1e-10, Forward(**_ONLINE)),
     # The whole road in seconds, for trying things out.
     "tiny": Config(
         task=Component("quadratic"),
         optimizer=Component("sgd"),
-        estimator=EstimatorConfig(particles=4, horizon=8, window=2, sigma=0.1),
+        estimator=NRES(particles=4, horizon=8, window=2, sigma=0.1),
         outer=OuterConfig(learning_rate=0.1, warmup_steps=2),
         evaluation=EvaluationConfig(seeds=4),
         outer_steps=50,
@@ -102,6 +104,31 @@ def recipe(name: str) -> Config:
     return RECIPES[name] if name in RECIPES else find("recipe", name)
 
 
+def start_of(name: str, estimator: str | None) -> Config:
+    """What ``metaopt train NAME --estimator ESTIMATOR`` starts from.
+
+    The recipe ``NAME_ESTIMATOR`` where there is one; else the recipe, with the values of its
+    estimator's options that the other one has, too.
+
+    Raises:
+      UserError: for an unknown recipe or estimator.
+
+    Example:
+      >>> start_of("lorenz", "pes") == recipe("lorenz_pes")
+      True
+      >>> start_of("tiny", "bptt").estimator
+      BPTT(particles=4, horizon=8, shortest_horizon=None, growth_steps=None, ...)
+    """
+    config = recipe(name)
+    if estimator is None or estimator == config.estimator.name:
+        return config
+    other = options_of(estimator)
+    own = catalogue("recipe").get(f"{name}_{estimator}")
+    if own is not None:
+        return own
+    return dataclasses.replace(config, estimator=changed_to(other, config.estimator))
+
+
 def summary(config: Config) -> str:
     """A line on what a configuration trains, and how.
 
@@ -115,8 +142,7 @@ def summary(config: Config) -> str:
     chosen, problem = config.estimator, config.problem.name
     tasks = ", ".join([config.task.name, *config.mixture])
     what = f"{config.optimizer.name} on {tasks}" if problem == "training" else problem
-    takes = inspect.signature(find("estimator", chosen.name)).parameters
-    number = f"{chosen.particles} {'pair' if 'sigma' in takes else 'particle'}"
+    number = f"{chosen.particles} {'pair' if chosen.antithetic else 'particle'}"
     number += "s" * (chosen.particles != 1)
-    window = f"windows of {chosen.window} of " if "window" in takes else ""
+    window = f"windows of {chosen.depth} of " if chosen.depth < chosen.horizon else ""
     return f"{what} by {chosen.name}, {number}, {window}{chosen.horizon} inner steps"

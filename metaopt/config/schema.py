@@ -5,7 +5,11 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from metaopt.config.registry import find
 from metaopt.core.errors import UserError
+from metaopt.core.files import json_text
+from metaopt.estimators import NRES
+from metaopt.estimators.options import Options
 
 
 @dataclass(frozen=True)
@@ -16,40 +20,6 @@ class Component:
     """Its name there; `metaopt list` shows them."""
     args: tuple[str, ...] = ()
     """Its keyword arguments, each NAME=VALUE, the value in JSON: hidden=[16,16]."""
-
-
-@dataclass(frozen=True)
-class EstimatorConfig:
-    """The meta-gradient's estimator."""
-
-    name: str = "nres"
-    """Its name; `metaopt list` shows them."""
-    particles: int = 16
-    """N, antithetic pairs. May be changed on a run that exists."""
-    horizon: int = 200
-    """T, inner steps an episode."""
-    shortest_horizon: int | None = None
-    """If given, episodes have log-uniform lengths from this to the horizon."""
-    growth_steps: int | None = None
-    """If given, they grow from the one to the other over so many outer steps instead."""
-    window: int = 20
-    """W, inner steps between two outer steps; divides the horizon."""
-    sigma: float = 0.05
-    """Standard deviation of the perturbation of theta."""
-    final_sigma: float | None = None
-    """If given, sigma goes geometrically to this over sigma_steps outer steps."""
-    sigma_steps: int | None = None
-    """Outer steps after which final_sigma is reached."""
-    reuse: int | None = None
-    """K, inner steps for which gpes (or forward) keeps one noise: a multiple of the window."""
-    stagger: Literal["balanced", "random", "none"] = "balanced"
-    """How the particles' phases are spread over the horizon."""
-    first_episode: Literal["short", "burn_in"] = "short"
-    """How a particle gets to its phase: by a short first episode, or unrolled to it first."""
-    particles_per_chunk: int | None = None
-    """How many of a device's particles advance at a time; what fits if not given."""
-    shaping: Literal["raw", "standardise", "centered_rank"] = "raw"
-    """Of the losses' differences."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +66,7 @@ class Config:
     """Further tasks to train theta on, an estimator each: NAME, or 'NAME ARGUMENT=VALUE ...'."""
     normalise_mixture: bool = False
     """Divide each task's meta-gradient by the running root mean square of its norm."""
-    estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
+    estimator: Options = field(default_factory=NRES)
     outer: OuterConfig = field(default_factory=OuterConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     start_from: str | None = None
@@ -132,11 +102,11 @@ def to_json(config: Config) -> str:
       >>> from_json(to_json(Config(seed=3))).seed
       3
     """
-    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+    return json_text(_tree(config), indent=2)
 
 
 def from_json(text: str) -> Config:
-    """The configuration that `to_json` wrote.
+    """The configuration that `to_json` wrote, in this version or in 0.1.
 
     Raises:
       UserError: where the text is not such JSON, naming what is wrong.
@@ -148,6 +118,25 @@ def from_json(text: str) -> Config:
     return _build(Config, values, "")
 
 
+def options_of(name: str) -> type[Options]:
+    """The dataclass of an estimator's options.
+
+    Raises:
+      UserError: for an unknown estimator, or one that does not say what it takes.
+
+    Example:
+      >>> options_of("bptt").__name__
+      'BPTT'
+    """
+    options = getattr(find("estimator", name), "options", None)
+    if options is None:
+        raise UserError(
+            f"estimator {name!r} does not say what it takes: mark its factory with "
+            "metaopt.estimators.takes(a dataclass of its options)."
+        )
+    return options
+
+
 def mismatches(old: Config, new: Config) -> list[str]:
     """Where two configurations would compute something else: ``["seed: 0 there, 1 here"]``.
 
@@ -157,8 +146,8 @@ def mismatches(old: Config, new: Config) -> list[str]:
     """
     a, b = flat(old), flat(new)
     free = lambda name: name in FREE or name.split(".")[0] in FREE
-    differing = [name for name in b if a[name] != b[name] and not free(name)]
-    return [f"{name}: {a[name]!r} there, {b[name]!r} here" for name in differing]
+    differing = [n for n in [*b, *(a.keys() - b.keys())] if a.get(n) != b.get(n) and not free(n)]
+    return [f"{name}: {a.get(name)!r} there, {b.get(name)!r} here" for name in differing]
 
 
 def parse_args(args: tuple[str, ...]) -> dict[str, Any]:
@@ -190,7 +179,14 @@ def flat(config: Config) -> dict[str, Any]:
       >>> flat(Config())["outer.clip_norm"]
       1.0
     """
-    return _flat(dataclasses.asdict(config))
+    return _flat(_tree(config))
+
+
+def _tree(config: Config) -> dict[str, Any]:
+    """Nested dicts, the estimator's name among its options."""
+    tree = dataclasses.asdict(config)
+    tree["estimator"] = {"name": config.estimator.name} | tree["estimator"]
+    return tree
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -204,23 +200,55 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _build(cls, values, where):
     if not isinstance(values, dict):
         raise UserError(f"{where or 'the configuration'} must be an object, got {values!r}.")
+    if cls is Options:
+        cls, values = _estimator(values, where)
     types = get_type_hints(cls)
-    if unknown := sorted(set(values) - set(types)):
-        raise UserError(f"unknown field {where}{unknown[0]!r}; valid: {', '.join(sorted(types))}.")
+    known = {f.name: types[f.name] for f in dataclasses.fields(cls)}
+    if unknown := sorted(set(values) - set(known)):
+        raise UserError(f"unknown field {where}{unknown[0]!r}; valid: {', '.join(sorted(known))}.")
     required = {f.name for f in dataclasses.fields(cls) if f.default is f.default_factory}
     if missing := sorted(required - set(values)):
         raise UserError(f"{where}{missing[0]} is missing.")
     built = {}
     for name, value in values.items():
-        if dataclasses.is_dataclass(types[name]):
-            built[name] = _build(types[name], value, f"{where}{name}.")
-        elif _is_a(value, types[name]):
+        kind = known[name]
+        if dataclasses.is_dataclass(kind):
+            built[name] = _build(kind, value, f"{where}{name}.")
+        elif _is_a(value, kind):
             built[name] = tuple(value) if isinstance(value, list) else value
         else:
-            kind = types[name]
             said = str(kind).removeprefix("typing.") if get_args(kind) else kind.__name__
             raise UserError(f"{where}{name} must be {said}, got {value!r}.")
     return cls(**built)
+
+
+def _estimator(values: dict[str, Any], where: str) -> tuple[type[Options], dict[str, Any]]:
+    """The dataclass that the name asks for, and the values for its fields.
+
+    Version 0.1 wrote the fields of all estimators: those of others are passed over where they were
+    left at their defaults.
+    """
+    name = values.get("name", Config().estimator.name)
+    if not isinstance(name, str):
+        raise UserError(f"{where}name must be str, got {name!r}.")
+    options = options_of(name)
+    own = {f.name for f in dataclasses.fields(options)}
+    stray = lambda field, value: field not in own and value == _IN_0_1.get(field, _IN_0_1)
+    kept = {f: value for f, value in values.items() if f != "name" and not stray(f, value)}
+    return options, kept
+
+
+_IN_0_1 = {
+    "window": 20,
+    "sigma": 0.05,
+    "final_sigma": None,
+    "sigma_steps": None,
+    "reuse": None,
+    "stagger": "balanced",
+    "first_episode": "short",
+    "shaping": "raw",
+}
+"""The defaults, then, of what not every estimator takes."""
 
 
 def _is_a(value: Any, kind: Any) -> bool:

@@ -1,7 +1,6 @@
 """What is diagnosed, from a recipe or a run: its problem, a theta and the estimators to measure."""
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,11 +10,11 @@ import numpy as np
 
 from metaopt.config import registry
 from metaopt.config.registry import catalogue, choose
-from metaopt.config.schema import Config
+from metaopt.config.schema import Config, options_of
 from metaopt.core.errors import UserError
 from metaopt.core.types import GradientEstimator, Theta, UnrolledProblem
 from metaopt.diagnosis.diagnose import Candidate
-from metaopt.estimators.horizons import as_horizon
+from metaopt.estimators.options import Options, changed_to
 from metaopt.estimators.population import Stagger
 from metaopt.training.experiment import build
 from metaopt.training.run import load_theta
@@ -102,40 +101,51 @@ def candidates(
       >>> [candidate.label for candidate in made]
       ['pes K=2', 'gpes K=4', 'full_es']
     """
-    horizon, window = as_horizon(config.estimator.horizon).longest, config.estimator.window
-    values = vars(config.estimator) | {"horizon": horizon, "first_episode": "burn_in"}
+    run = config.estimator
     # Shaped estimates have a unit of their own: no reference would be theirs.
-    values |= {"shaping": "raw", "stagger": "balanced"}
+    common = {"shortest_horizon": None, "growth_steps": None, "shaping": "raw"}
+    common |= {"first_episode": "burn_in", "window": _window(run)}
     made = []
     for name in dict.fromkeys(names):
-        factory: Callable[..., GradientEstimator] = registry.find("estimator", name)
-        if name == "es_single":
-            raise UserError("es_single has the particles of nres, all in step: diagnose nres.")
-        takes = inspect.signature(factory).parameters
-        given = {key: value for key, value in values.items() if key in takes}
-        given.pop("particles", None)
-        given.pop("reuse", None)
-        windows = horizon // window if "window" in takes else 1
-        fixed = {"pes": window, "nres": horizon}.get(name)
-        for reuse in (reuses or _reuses(horizon, window)) if "reuse" in takes else [fixed]:
-            chosen = given | ({"reuse": reuse} if "reuse" in takes else {})
-            make = _maker(factory, problem, chosen)
+        kind = options_of(name)
+        if kind.of_another is not None:
+            other = kind.of_another
+            raise UserError(f"{name} has the particles of {other}, all in step: diagnose {other}.")
+        options = _with(changed_to(kind, run), **common)
+        every = reuses or _reuses(options.horizon, options.depth)
+        reusing = hasattr(options, "reuse")
+        for one in [_with(options, reuse=k) for k in every] if reusing else [options]:
+            make = _maker(one, problem)
             try:
                 make(1, "balanced")
             except (TypeError, ValueError) as error:
                 raise UserError(f"estimator {name!r}: {error}") from error
-            made.append(Candidate(name, reuse, horizon, windows, make))
-    if reuses and not any(
-        "reuse" in inspect.signature(registry.find("estimator", n)).parameters for n in names
-    ):
+            windows = one.horizon // one.depth
+            made.append(Candidate(name, one.noise_period, one.horizon, windows, make))
+    if reuses and not any(hasattr(options_of(name), "reuse") for name in names):
         raise UserError("--reuse is for estimators that take it, as gpes does: name one of them.")
     return made
 
 
-def _maker(factory: Callable[..., GradientEstimator], problem: UnrolledProblem, given: dict):
+def _with(options: Options, **values: Any) -> Options:
+    """The options with those of the values that they have a field for."""
+    has = {f.name for f in dataclasses.fields(options)}
+    return dataclasses.replace(options, **{n: value for n, value in values.items() if n in has})
+
+
+def _window(options: Options) -> int:
+    """The run's window; of an estimator without one, a divisor of its horizon of 20 at most."""
+    if options.depth < options.horizon:
+        return options.depth
+    return max(w for w in range(1, 21) if options.horizon % w == 0)
+
+
+def _maker(options: Options, problem: UnrolledProblem):
+    factory: Callable[..., GradientEstimator] = registry.find("estimator", options.name)
+
     def make(particles: int, stagger: Stagger) -> GradientEstimator:
-        arguments: dict[str, Any] = given | ({"stagger": stagger} if "stagger" in given else {})
-        return factory(problem, particles=particles, **arguments)
+        chosen = _with(options, particles=particles, stagger=stagger)
+        return factory(problem, **chosen.arguments())
 
     return make
 

@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from metaopt.config.recipes import start_of
 from metaopt.config.registry import catalogue
-from metaopt.config.schema import Config, EstimatorConfig, flat, from_json
+from metaopt.config.schema import Config, flat, from_json
 from metaopt.evaluation.comparison import Interval
 
 
@@ -23,25 +24,26 @@ def to_command(config: Config, out: str | None = None) -> str:
       >>> to_command(dataclasses.replace(catalogue("recipe")["tiny"], seed=3), out="runs/other")
       'metaopt train tiny --seed 3 --out runs/other'
     """
-    wanted, choices = flat(config), []
-    recipes = catalogue("recipe")
-    for name, recipe in recipes.items():
-        # The command line would start from the recipe for that estimator instead.
-        owns = (
-            f"{name}_{estimator}" for estimator in (config.estimator.name, EstimatorConfig().name)
-        )
-        if any(own in recipes for own in owns):
-            continue
+    wanted, estimator, choices = flat(config), config.estimator.name, []
+    del wanted["estimator.name"]
+    for name, recipe in catalogue("recipe").items():
+        start = flat(start_of(name, estimator))
         words = ["metaopt", "train", name]
-        for field, value in flat(recipe).items():
-            if wanted[field] != value:
-                words += [f"--{field.replace('_', '-')}", *_words(wanted[field])]
+        if recipe.estimator.name != estimator:
+            words += ["--estimator", estimator]
+        for field in [field for field, value in wanted.items() if start[field] != value]:
+            words += _flag(field, wanted[field])
         choices.append(words)
     return shlex.join([*min(choices, key=len), *(["--out", out] if out else [])])
 
 
-def _words(value: Any) -> list[str]:
-    return [str(each) for each in value] if isinstance(value, tuple | list) else [str(value)]
+def _flag(field: str, value: Any) -> list[str]:
+    """A field as the command line takes it."""
+    *groups, name = field.replace("_", "-").split(".")
+    if isinstance(value, bool):
+        return [f"--{'.'.join([*groups, name if value else f'no-{name}'])}"]
+    values = value if isinstance(value, tuple | list) else [value]
+    return [f"--{'.'.join([*groups, name])}", *map(str, values)]
 
 
 def card(description: Mapping[str, Any], evaluation: Mapping[str, Any], picture: bool) -> str:

@@ -1,8 +1,7 @@
 """From a configuration to the pure pieces that run it."""
 
-import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ from jax.sharding import Mesh
 
 from metaopt.config.components import call, make
 from metaopt.config.registry import choose, find
-from metaopt.config.schema import Component, Config, EstimatorConfig, OuterConfig
+from metaopt.config.schema import Component, Config, OuterConfig
 from metaopt.core import inner
 from metaopt.core.errors import UserError
 from metaopt.core.theta import theta_paths, unflatten_theta
@@ -23,8 +22,8 @@ from metaopt.core.types import (
     Theta,
     UnrolledProblem,
 )
-from metaopt.estimators.horizons import Horizon, growing, log_uniform
 from metaopt.estimators.mixture import mixture
+from metaopt.estimators.options import Options
 from metaopt.pretrained import shipped
 from metaopt.pretrained.artefact import read_artefact
 
@@ -41,23 +40,20 @@ class Experiment(NamedTuple):
 
     Attributes:
       problem: what is unrolled; the first of a mixture, with the data of all.
-      estimator: the meta-gradient's estimator.
+      estimator: ``(mesh or None) -> GradientEstimator``, the meta-gradient's estimator with its
+        particles over the devices of a mesh, see `metaopt.parallel.sharding`.
       tx: the outer optimizer.
       training: the task and the learned optimizer, where the problem is inner training.
     """
 
     problem: UnrolledProblem
-    estimator: GradientEstimator
+    estimator: Callable[[Mesh | None], GradientEstimator]
     tx: optax.GradientTransformation
     training: tuple[Task, LearnedOptimizer] | None
 
 
-def build(config: Config, mesh: Mesh | None = None) -> Experiment:
+def build(config: Config) -> Experiment:
     """Makes the pieces, and finds every fault of the configuration before anything runs.
-
-    Args:
-      config: the run.
-      mesh: devices for the particles; see `metaopt.parallel.sharding`.
 
     Raises:
       UserError: naming the value at fault and the valid ones.
@@ -66,24 +62,20 @@ def build(config: Config, mesh: Mesh | None = None) -> Experiment:
       >>> build(Config()).training is not None
       True
     """
-    for name in ("outer_steps", "checkpoint_every", "keep_checkpoints", "log_every"):
-        _at_least(1, name, getattr(config, name))
-    _at_least(0, "evaluation.seeds", config.evaluation.seeds)
-    if config.evaluation.num_steps is not None:
-        _at_least(1, "evaluation.num_steps", config.evaluation.num_steps)
+    _check_numbers(config)
     if config.problem.name == "training":
         task = make("task", config.task)
         optimizer = make("learned optimizer", config.optimizer)
         problem, training = inner.training(task, optimizer), (task, optimizer)
     else:
         problem, training = make("problem", config.problem), None
-    if config.test_every is not None:
-        _at_least(1, "test_every", config.test_every)
-        if problem.test_loss is None:
-            raise UserError("test_every is set, but the problem has no test loss: leave it out.")
-    estimator = _estimator(config, problem, mesh)
+    if config.test_every is not None and problem.test_loss is None:
+        raise UserError("test_every is set, but the problem has no test loss: leave it out.")
     if config.mixture or config.normalise_mixture:
-        problem, estimator = _mixture(config, problem, estimator, mesh)
+        problem, estimator = _mixture(config, problem)
+    else:
+        estimator = _estimator(config.estimator, problem)
+    estimator(None)  # finds what is at fault in its options
     if config.start_from is not None:
         problem = problem._replace(init_theta=_starting_from(config.start_from, problem))
     tx = _outer(config.outer)
@@ -92,45 +84,54 @@ def build(config: Config, mesh: Mesh | None = None) -> Experiment:
     return Experiment(problem, estimator, tx, training)
 
 
-def _estimator(config: Config, problem: UnrolledProblem, mesh: Mesh | None) -> GradientEstimator:
-    chosen = config.estimator
-    factory: Callable[..., Any] = find("estimator", chosen.name)
-    taken = inspect.signature(factory).parameters
-    default = vars(EstimatorConfig())
-    # What an estimator does not know is an error, unless nobody asked for it.
-    arguments = {
-        name: value
-        for name, value in vars(chosen).items()
-        if (name in taken or value != default[name]) and value is not None
-    }
-    for name in ("name", "shortest_horizon", "growth_steps", "final_sigma", "sigma_steps"):
-        arguments.pop(name, None)
-    arguments |= {"horizon": _horizon(chosen), "mesh": mesh}
-    if chosen.final_sigma is not None:
-        arguments["sigma"] = _sigma(chosen, chosen.final_sigma)
-    return call(factory, f"estimator {chosen.name!r}", arguments, problem)
+def _check_numbers(config: Config) -> None:
+    for name in ("outer_steps", "checkpoint_every", "keep_checkpoints", "log_every"):
+        _at_least(1, name, getattr(config, name))
+    _at_least(0, "evaluation.seeds", config.evaluation.seeds)
+    for name, value in (
+        ("evaluation.num_steps", config.evaluation.num_steps),
+        ("test_every", config.test_every),
+    ):
+        if value is not None:
+            _at_least(1, name, value)
+
+
+def _estimator(
+    options: Options, problem: UnrolledProblem
+) -> Callable[[Mesh | None], GradientEstimator]:
+    what, factory = f"estimator {options.name!r}", find("estimator", options.name)
+    try:
+        arguments = options.arguments()
+    except ValueError as error:
+        raise UserError(f"{what}: {error}") from error
+    return lambda mesh: call(factory, what, arguments | {"mesh": mesh}, problem)
 
 
 def _mixture(
-    config: Config, first: UnrolledProblem, estimator: GradientEstimator, mesh: Mesh | None
-) -> tuple[UnrolledProblem, GradientEstimator]:
+    config: Config, first: UnrolledProblem
+) -> tuple[UnrolledProblem, Callable[[Mesh | None], GradientEstimator]]:
     if config.problem.name != "training" or not config.mixture:
         raise UserError(
             "a mixture needs problem=training and at least one task in --mixture, got "
             f"problem={config.problem.name}, mixture={list(config.mixture)}."
         )
     optimizer = make("learned optimizer", config.optimizer)
-    problems, parts = [first], {config.task.name: estimator}
+    problems = {config.task.name: first}
     for text in config.mixture:
         name, *args = text.split() or [""]
         task = make("task", Component(name, tuple(args)))
-        name = f"{name}_{len(parts) + 1}" if name in parts else name
-        problems.append(inner.training(task, optimizer))
-        parts[name] = _estimator(config, problems[-1], mesh)
-    if any(problem.stream for problem in problems):
+        name = f"{name}_{len(problems) + 1}" if name in problems else name
+        problems[name] = inner.training(task, optimizer)
+    if any(problem.stream for problem in problems.values()):
         raise UserError("the tasks of a mixture cannot be streamed: leave out stream_rows.")
-    data = lambda: tuple(problem.data() for problem in problems)
-    return first._replace(data=data), mixture(parts, normalise=config.normalise_mixture)
+    parts = {name: _estimator(config.estimator, problem) for name, problem in problems.items()}
+
+    def estimator(mesh: Mesh | None) -> GradientEstimator:
+        made = {name: on(mesh) for name, on in parts.items()}
+        return mixture(made, normalise=config.normalise_mixture)
+
+    data = lambda: tuple(problem.data() for problem in problems.values())
+    return first._replace(data=data), estimator
 
 
 def _starting_from(what: str, problem: UnrolledProblem) -> Callable[[Key], Theta]:
@@ -141,27 +142,6 @@ def _starting_from(what: str, problem: UnrolledProblem) -> Callable[[Key], Theta
     except UserError as error:
         raise UserError(f"start_from: {directory}: {error}") from error
     return lambda key: theta
-
-
-def _horizon(config: EstimatorConfig) -> int | Horizon:
-    if config.shortest_horizon is None:
-        return config.horizon
-    try:
-        if config.growth_steps is None:
-            return log_uniform(config.shortest_horizon, config.horizon)
-        return growing(config.shortest_horizon, config.horizon, updates=config.growth_steps)
-    except ValueError as error:
-        raise UserError(f"estimator.shortest_horizon: {error}") from error
-
-
-def _sigma(config: EstimatorConfig, final: float) -> optax.Schedule:
-    steps = config.sigma_steps or 0
-    _at_least(1, "estimator.sigma_steps", steps)
-    for name, value in (("sigma", config.sigma), ("final_sigma", final)):
-        if not value > 0:
-            raise UserError(f"estimator.{name} must be above 0, got {value}.")
-    fraction = lambda step: jnp.minimum(step / steps, 1.0)
-    return lambda step: config.sigma * (final / config.sigma) ** fraction(step)
 
 
 def _outer(config: OuterConfig) -> optax.GradientTransformation:

@@ -76,6 +76,7 @@ def train(
     config: Config,
     out: Path,
     *,
+    experiment: Experiment | None = None,
     mesh: Mesh | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -88,6 +89,7 @@ def train(
     Args:
       config: the run.
       out: its directory.
+      experiment: its pieces, where they are made already, by `experiment_of`.
       mesh: devices for the particles, see `metaopt.parallel.sharding.particle_mesh`; the first
         one alone if not given.
       on_progress: called after each dispatch.
@@ -100,10 +102,10 @@ def train(
         full or cannot be written: then it goes on from its newest checkpoint.
     """
     with disk_faults(RunDirectory(Path(out))):
-        return _train(config, Path(out), mesh, on_progress, should_stop, on_notice)
+        return _train(config, Path(out), experiment, mesh, on_progress, should_stop, on_notice)
 
 
-def experiment_of(config: Config, directory: RunDirectory, mesh: Mesh | None = None) -> Experiment:
+def experiment_of(config: Config, directory: RunDirectory) -> Experiment:
     """A run's pieces, as `metaopt.training.experiment.build` makes them.
 
     Once it has a checkpoint a run needs no start any more: where that came from may be gone.
@@ -113,14 +115,15 @@ def experiment_of(config: Config, directory: RunDirectory, mesh: Mesh | None = N
     """
     if on_first(directory.has_checkpoint):
         config = dataclasses.replace(config, start_from=None)
-    return build(config, mesh)
+    return build(config)
 
 
-def _train(config, out, mesh, on_progress, should_stop, on_notice) -> Result:
+def _train(config, out, experiment, mesh, on_progress, should_stop, on_notice) -> Result:
     began = time.perf_counter()
     mesh = particle_mesh(jax.process_count()) if mesh is None else mesh
     directory = RunDirectory(out)
-    experiment = experiment_of(config, directory, mesh)
+    experiment = experiment or experiment_of(config, directory)
+    experiment.estimator(mesh)  # a fault is found before anything is written
     on_first(lambda: directory.open(config))
     pieces = program(experiment, mesh, seed=config.seed, at_most=MAX_DISPATCH)
     data, like = pieces.data, pieces.like

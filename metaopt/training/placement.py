@@ -8,7 +8,7 @@ import jax
 from metaopt.config.schema import Config
 from metaopt.core.errors import UserError
 from metaopt.core.sizes import bytes_of
-from metaopt.training.experiment import build
+from metaopt.training.experiment import Experiment
 
 TINY = 2**16
 """Bytes of a population that one CPU device advances in less time than several take to agree."""
@@ -54,21 +54,21 @@ def share(particles: int, devices: int, processes: int = 1) -> int:
     return max(even)
 
 
-def devices_for(config: Config) -> int:
+def devices_for(config: Config, experiment: Experiment) -> int:
     """How many devices a run is spread over where nobody says it.
 
     All that `share` finds; one a process on a CPU where the particles of a problem are tiny, such
     as those of the Lorenz system (measured: 1.5 times faster on one than on two).
 
     Raises:
-      UserError: for a configuration at fault.
+      UserError: where the particles cannot be spread over the processes.
     """
     particles = config.estimator.particles
     processes = jax.process_count()
-    most = share(particles, jax.device_count(), processes) if particles > 0 else processes
+    most = share(particles, jax.device_count(), processes)
     if jax.default_backend() != "cpu" or config.problem.name == "training":
         return most
-    problem, key = build(config).problem, jax.random.key(0)
+    problem, key = experiment.problem, jax.random.key(0)
     theta = jax.eval_shape(problem.init_theta, key)
-    state = jax.eval_shape(problem.init, theta, problem.data(), config.estimator.window, key)
+    state = jax.eval_shape(problem.init, theta, problem.data(), config.estimator.depth, key)
     return processes if particles * bytes_of(state) < TINY else most

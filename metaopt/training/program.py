@@ -41,18 +41,19 @@ def program(experiment: Experiment, mesh: Mesh, *, seed: int, at_most: int) -> P
     """Puts an experiment on a mesh; nothing is compiled yet.
 
     Args:
-      experiment: its pieces, made for the same mesh.
+      experiment: its pieces.
       mesh: devices for the particles.
       seed: of everything random in the run.
       at_most: outer steps in a dispatch, at most.
     """
+    estimator = experiment.estimator(mesh)
     data = replicate(first_then_others(experiment.problem.data), mesh)
     key = replicate(jax.random.key(seed), mesh)
 
     def start(key, data):
         theta_key, run_key = jax.random.split(key)
         theta = experiment.problem.init_theta(theta_key)
-        return outer.init(experiment.estimator, experiment.tx, theta, data, run_key)
+        return outer.init(estimator, experiment.tx, theta, data, run_key)
 
     shapes = jax.eval_shape(start, key, data)
     shardings = state_shardings(shapes, mesh)
@@ -64,14 +65,14 @@ def program(experiment: Experiment, mesh: Mesh, *, seed: int, at_most: int) -> P
     compiled = lambda function, level, **how: jax.jit(
         function, compiler_options=_options(mesh, level), **how
     )
-    steps = outer.make_steps(experiment.estimator, experiment.tx, at_most=at_most)
+    steps = outer.make_steps(estimator, experiment.tx, at_most=at_most)
     return Program(
         data,
         key,
         compiled(start, 0, out_shardings=shardings),
         compiled(steps, 1, donate_argnums=0, out_shardings=(shardings, key.sharding)),
         like,
-        compiled(partial(resize.resize, experiment.estimator), 0, out_shardings=shardings),
+        compiled(partial(resize.resize, estimator), 0, out_shardings=shardings),
     )
 
 

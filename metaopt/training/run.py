@@ -144,8 +144,8 @@ def meta_train(config: Config, out: Path, *, devices: int | None, console: Conso
       The signal's number where one asked for a stop; ``None`` where the run is finished.
     """
     say = lambda text: console.print(text, highlight=False, soft_wrap=True, markup=False)
-    loop.experiment_of(config, RunDirectory(out))  # finds every fault before anything is said
-    count = devices or devices_for(config)
+    experiment = loop.experiment_of(config, RunDirectory(out))  # finds every fault
+    count = devices or devices_for(config, experiment)
     resuming = (out / "checkpoints").is_dir()
     say(
         f"{'Resuming' if resuming else 'Starting'} {out}: {summary(config)}, on {count} "
@@ -155,6 +155,7 @@ def meta_train(config: Config, out: Path, *, devices: int | None, console: Conso
         result = loop.train(
             config,
             out,
+            experiment=experiment,
             mesh=particle_mesh(count),
             on_progress=on_progress,
             should_stop=stop,

@@ -1,12 +1,10 @@
 """How the runs of a recipe went: their losses against updates, work, depth and seconds."""
 
-import inspect
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from metaopt.config.registry import find
 from metaopt.config.schema import Config
 from metaopt.training.run_directory import RunDirectory
 
@@ -44,12 +42,10 @@ def run_curves(recipe: str, config: Config, folders: list[Path]) -> RunCurves:
     tables = [[row for row in rows if measure in row] for rows in metrics]
     column = lambda name: np.array([[row[name] for row in rows] for rows in tables], float)
     steps = column("step").mean(axis=0)
-    online = "window" in inspect.signature(find("estimator", config.estimator.name)).parameters
-    depth = config.estimator.window if online else config.estimator.horizon
     axes = {
         "updates": steps,
         "unroll_steps": column("unroll_steps").mean(axis=0),
-        "sequential_steps": steps * depth,
+        "sequential_steps": steps * config.estimator.depth,
         "seconds": column("seconds").mean(axis=0),
     }
     return RunCurves(recipe, column(measure), measure, axes)

@@ -1,6 +1,6 @@
 """What a run leaves behind: theta, and a learned optimizer with all that loading it needs."""
 
-import dataclasses
+import json
 import os
 import platform
 from importlib.metadata import version
@@ -10,7 +10,7 @@ import jax
 from safetensors.numpy import save
 
 from metaopt.config.components import make
-from metaopt.config.schema import Config
+from metaopt.config.schema import Config, to_json
 from metaopt.core.files import write_atomically
 from metaopt.core.theta import flatten_theta, theta_paths
 from metaopt.core.types import Theta
@@ -48,7 +48,7 @@ def save_run(directory: RunDirectory, config: Config, theta: Theta, totals: dict
                 path: leaf.shape for path, leaf in zip(theta_paths(params), leaves, strict=True)
             },
         },
-        recipe=dataclasses.asdict(config),
+        recipe=json.loads(to_json(config)),
         versions={"python": platform.python_version()}
         | {name: version(name) for name in LIBRARIES},
         hardware=_hardware(),

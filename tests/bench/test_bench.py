@@ -32,7 +32,7 @@ def test_memory_does_not_grow_with_the_horizon():
 
     def memory(horizon):
         estimator = dataclasses.replace(TINY.estimator, horizon=horizon)
-        experiment = build(dataclasses.replace(TINY, estimator=estimator), mesh)
+        experiment = build(dataclasses.replace(TINY, estimator=estimator))
         pieces = program(experiment, mesh, seed=0, at_most=4)
         compiled = pieces.steps.lower(pieces.like, pieces.data, jnp.int32(1)).compile()
         found = compiled.memory_analysis()

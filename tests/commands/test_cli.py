@@ -138,7 +138,7 @@ FAULTS = [
     (["train", "tiny", "--estimator.final-sigma", "0"], "sigma_steps must be at least 1"),
     (
         ["train", "tiny", "--estimator.final-sigma", "0", "--estimator.sigma-steps", "9"],
-        "estimator.final_sigma must be above 0, got 0.0",
+        "final_sigma must be above 0, got 0.0",
     ),
     (
         ["train", "tiny", "--estimator.shortest-horizon", "9"],

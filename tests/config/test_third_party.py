@@ -11,6 +11,7 @@ from conftest import CACHE, ROOT
 
 MODULE = '''
 import dataclasses
+from typing import ClassVar
 import jax.numpy as jnp
 import optax
 from metaopt import LearnedOptimizer, Component, OuterConfig, estimators, recipe, tasks
@@ -36,10 +37,21 @@ def their_optimizer(*, rate: float = 0.1):
     )
 
 
-def their_estimator(problem, *, particles: int, horizon: int, window: int, sigma: float, mesh=None):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Theirs(estimators.Options):
+    """What their estimator takes."""
+
+    name: ClassVar[str] = "their_estimator"
+    antithetic: ClassVar[bool] = True
+    scale: float = 0.1
+    """Theirs alone."""
+
+
+@estimators.takes(Theirs)
+def their_estimator(problem, *, particles, horizon, scale, particles_per_chunk=None, mesh=None):
     """An estimator of theirs."""
-    return estimators.pes(
-        problem, particles=particles, horizon=horizon, window=window, sigma=sigma, mesh=mesh
+    return estimators.full_es(
+        problem, particles=particles, horizon=horizon, sigma=scale, mesh=mesh
     )
 
 
@@ -115,7 +127,7 @@ def test_list_shows_them_and_warns_of_what_is_broken(run):
 
 
 def test_all_of_them_train_and_are_evaluated(run):
-    done = run("train", "their_recipe", "--estimator", "their_estimator")
+    done = run("train", "their_recipe", "--estimator", "their_estimator", "--estimator.scale", ".2")
     assert done.returncode == 0, done.stderr
     assert "their_optimizer on their_task by their_estimator" in done.stdout
     done = run(

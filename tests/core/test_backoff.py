@@ -7,10 +7,10 @@ import optax
 import pytest
 
 from metaopt import Estimate, UnrolledProblem, UserError, outer
-from metaopt.config.schema import Component, Config, EstimatorConfig, EvaluationConfig, OuterConfig
+from metaopt.config.schema import Component, Config, EvaluationConfig, OuterConfig
 from metaopt.core import backoff
 from metaopt.core.backoff import HALVINGS, PATIENCE
-from metaopt.estimators import nres
+from metaopt.estimators import NRES, nres
 from metaopt.training.loop import train
 
 
@@ -74,7 +74,7 @@ def test_a_hopeless_run_ends_with_a_sentence_and_is_saved(tmp_path, monkeypatch)
     )
     config = Config(
         problem=Component("cliff"),
-        estimator=EstimatorConfig(particles=4, horizon=4, window=2, sigma=0.1),
+        estimator=NRES(particles=4, horizon=4, window=2, sigma=0.1),
         outer=OuterConfig(warmup_steps=0),
         evaluation=EvaluationConfig(seeds=0),
         outer_steps=1000,

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from metaopt import Stream, UserError, shuffled_rows
-from metaopt.config.schema import Component, Config, EstimatorConfig
+from metaopt.config.schema import Component, Config
 from metaopt.core.data_stream import Feed
+from metaopt.estimators import NRES
 from metaopt.tasks import TASKS, datasets
 from metaopt.training.experiment import build
 from metaopt.training.loop import train
@@ -60,7 +61,7 @@ SMALL = Config(
         "digits_mlp", ("hidden=[4]", "batch_size=8", "stream_rows=16", "stream_steps=3")
     ),
     optimizer=Component("sgd"),
-    estimator=EstimatorConfig(particles=4, horizon=6, window=2),
+    estimator=NRES(particles=4, horizon=6, window=2),
     outer_steps=11,
     checkpoint_every=4,
 )

@@ -1,19 +1,23 @@
 """`metaopt diagnose` against variances and gradients known on paper, and as a person meets it."""
 
+import dataclasses
 import json
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from metaopt import estimators
 from metaopt.commands import main as command_line
-from metaopt.config import registry
+from metaopt.config import registry, schema
 from metaopt.config.recipes import RECIPES
-from metaopt.config.schema import Component, Config, EstimatorConfig, to_json
+from metaopt.config.schema import Component, Config, to_json
 from metaopt.diagnosis.candidates import candidates
 from metaopt.diagnosis.diagnose import Candidate, affordable_budget, diagnose, population
 from metaopt.diagnosis.moments import sample, squared_distance
+from metaopt.estimators import NRES
 from metaopt.parallel.sharding import particle_mesh
 from metaopt.tasks import linear_recursion
 
@@ -22,7 +26,7 @@ BUDGET = 400_000
 THETA = jnp.array([0.3, -0.2, 0.5])
 CONFIG = Config(
     problem=Component("linear_recursion", (f"dim={DIM}",)),
-    estimator=EstimatorConfig(horizon=HORIZON, window=WINDOW, sigma=SIGMA),
+    estimator=NRES(horizon=HORIZON, window=WINDOW, sigma=SIGMA),
 )
 PROBLEM = linear_recursion(dim=DIM)
 
@@ -135,7 +139,7 @@ def test_devices_make_populations_of_their_own():
 
 def test_too_many_phases_are_drawn_at_random():
     def sizes(horizon, budget):
-        config = Config(estimator=EstimatorConfig(horizon=horizon, window=1))
+        config = Config(estimator=NRES(horizon=horizon, window=1))
         (nres,) = candidates(config, PROBLEM, ["nres"])
         return population(nres, THETA, (), budget)
 
@@ -152,15 +156,22 @@ def test_nothing_finite_is_said_not_hidden():
     assert np.isnan([row.variance, row.variance_error, row.bias, row.resolution]).all()
 
 
-def test_arguments_follow_the_signature(monkeypatch):
-    """An estimator without noise, phases or window gets none."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plain(estimators.Options):
+    """What an estimator takes that has no noise, phases or window."""
+
+    name: ClassVar[str] = "plain"
+
+
+def test_an_estimator_gets_what_its_options_say(monkeypatch):
     seen = []
 
-    def plain(problem, *, particles, horizon):
+    @estimators.takes(Plain)
+    def plain(problem, *, particles, horizon, particles_per_chunk):
         seen.append((particles, horizon))
 
-    everything = registry.catalogue("estimator") | {"plain": plain}
-    monkeypatch.setattr(registry, "catalogue", lambda kind: everything)
+    monkeypatch.setattr(registry, "find", lambda kind, name: plain)
+    monkeypatch.setattr(schema, "find", registry.find)
     (made,) = candidates(CONFIG, PROBLEM, ["plain"])
     assert isinstance(made, Candidate) and (made.reuse, made.windows) == (None, 1)
     made.make(5, "random")

@@ -18,7 +18,8 @@ from safetensors import safe_open
 import metaopt
 from metaopt.commands import main as command_line
 from metaopt.config.recipes import RECIPES
-from metaopt.config.schema import Component, Config, EstimatorConfig, OuterConfig, from_json
+from metaopt.config.schema import Component, Config, OuterConfig, from_json
+from metaopt.estimators import PES
 from metaopt.exporting.card import to_command
 from metaopt.pretrained import load as pretrained
 from metaopt.pretrained import shipped, trace
@@ -255,7 +256,7 @@ def test_the_command_on_a_card_is_its_recipe(path):
 
 OTHER = Config(
     task=Component("digits_mlp", ("hidden=[4, 4]", "activation=tanh")),
-    estimator=EstimatorConfig("pes", shortest_horizon=20, sigma=1e-3),
+    estimator=PES(shortest_horizon=20, sigma=1e-3),
     outer=OuterConfig(clip_norm=None, frozen=("layer_0", "layer_1/bias")),
 )
 

@@ -14,11 +14,11 @@ from metaopt.config.recipes import RECIPES
 from metaopt.config.schema import (
     Component,
     Config,
-    EstimatorConfig,
     OuterConfig,
     from_json,
     to_json,
 )
+from metaopt.estimators import GPES, PES
 from metaopt.parallel.sharding import particle_mesh
 from metaopt.training.experiment import build
 from metaopt.training.loop import train
@@ -28,7 +28,7 @@ from metaopt.training.run_directory import RunDirectory
 SMALL_DIGITS = Config(
     task=Component("digits_mlp", ("hidden=[4]", "batch_size=8")),
     optimizer=Component("mlp", ("hidden=[4]",)),
-    estimator=EstimatorConfig(name="pes", particles=4, horizon=6, window=2),
+    estimator=PES(particles=4, horizon=6, window=2),
     outer=OuterConfig(decay_steps=30),
     outer_steps=9,
     checkpoint_every=4,
@@ -79,8 +79,7 @@ def test_a_finished_run_can_be_taken_further(tmp_path):
 
 
 def test_schedules_horizons_and_test_losses_resume_to_the_bit_too(tmp_path):
-    estimator = EstimatorConfig(
-        name="gpes",
+    estimator = GPES(
         particles=4,
         horizon=60,
         shortest_horizon=20,
@@ -122,7 +121,7 @@ def test_unroll_steps_are_counted_in_full(tmp_path):
 def test_an_outer_step_needs_one_all_reduce_and_nothing_else():
     """Counted in the program that a run executes, compiled for four devices."""
     mesh = particle_mesh(4)
-    pieces = program(build(TINY, mesh), mesh, seed=0, at_most=2)
+    pieces = program(build(TINY), mesh, seed=0, at_most=2)
     text = pieces.steps.lower(pieces.like, pieces.data, np.int32(1)).compile().as_text()
     kinds = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
     assert re.findall(rf"= .* ({kinds})(?:-start)?\(", text) == ["all-reduce"]
