@@ -31,8 +31,7 @@ from metaopt.core.types import (
 from metaopt.core.unroll import unroll
 from metaopt.integrations.linen import apply_gradients
 from metaopt.pretrained.importer import import_theta
-from metaopt.pretrained.load import OutsideTrainedRange
-from metaopt.pretrained.load import load_optimizer as load
+from metaopt.pretrained.load import OutsideTrainedRange, load
 from metaopt.pretrained.shipped import shipped
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     from metaopt.training.run import Run, load_theta, train
     from metaopt.training.sweep import compare
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "Component",

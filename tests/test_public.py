@@ -57,6 +57,13 @@ def test_it_is_documented_and_typed(thing):
                 assert inspect.getdoc(member), name
 
 
+@pytest.mark.parametrize("name", NAMESPACES)
+def test_the_reference_has_a_page_for_it(name):
+    """On which docs/hooks.py lists every public name."""
+    pages = [path.read_text() for path in (ROOT / "docs" / "reference").glob("*.md")]
+    assert any(f"{{{{ names {name} }}}}" in page for page in pages)
+
+
 def python_of_notebooks():
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         cells = json.loads(path.read_text())["cells"]

@@ -69,10 +69,10 @@ def _parse(argv: list[str]) -> Any:
     from metaopt.config.recipes import start_of
 
     argv = [SHORT.get(word, word) for word in argv]
+    if argv[:1] != ["train"]:
+        return _parse_from(Train(), argv)
     anything = Train(Config(estimator=_options_of_all()))
-    command = _parse_from(anything, [word for word in argv if word not in ("-h", "--help")] or argv)
-    if not isinstance(command, Train):
-        return _parse_from(anything, argv)
+    command = _parse_from(anything, [word for word in argv if word not in ("-h", "--help")])
     start = start_of(command.recipe, command.estimator)
     _refuse_other_options(argv, start.estimator)
     return _parse_from(Train(start), argv)

@@ -50,9 +50,7 @@ def _optimizer(directory: Path, found: artefact.Artefact) -> tuple[LearnedOptimi
         raise UserError(f"{directory}: {error}") from error
 
 
-def load_optimizer(
-    what: str | Path, num_steps: int | None = None
-) -> optax.GradientTransformationExtraArgs:
+def load(what: str | Path, num_steps: int | None = None) -> optax.GradientTransformationExtraArgs:
     """A trained optimizer as an optax transformation; public as `metaopt.load`.
 
     Warns (`OutsideTrainedRange`), once, where it is used for far more or fewer steps, or on far
@@ -67,7 +65,7 @@ def load_optimizer(
       UserError: where there is none, or it is damaged, of a newer schema or another optimizer's.
 
     Example:
-      >>> tx = load_optimizer("mlp-digits", num_steps=200)
+      >>> tx = load("mlp-digits", num_steps=200)
     """
     directory = directory_of(what)
     found = artefact.read_artefact(directory)

@@ -79,7 +79,7 @@ class Run:
 
     def load(self, num_steps: int | None = None) -> optax.GradientTransformationExtraArgs:
         """The trained optimizer as an optax transformation; see `metaopt.load`."""
-        return pretrained.load_optimizer(self.path, num_steps)
+        return pretrained.load(self.path, num_steps)
 
     def __fspath__(self) -> str:
         return str(self.path)

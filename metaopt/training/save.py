@@ -21,7 +21,7 @@ LIBRARIES = ("metaopt", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def save_run(directory: RunDirectory, config: Config, theta: Theta, totals: dict[str, Any]) -> None:
-    """Writes theta; a learned optimizer into ``optimizer/``, with what `load_optimizer` reads.
+    """Writes theta; a learned optimizer into ``optimizer/``, with what `load` reads.
 
     Args:
       directory: the run's.

@@ -104,7 +104,7 @@ def test_trained_optimizers(tmp_path, data):
             for line in lines
         ]
         (directory / artefact.SUMS).write_text("\n".join(mended) + "\n")
-    readable(lambda: pretrained.load_optimizer(directory, num_steps=200))
+    readable(lambda: pretrained.load(directory, num_steps=200))
 
 
 @fuzz
@@ -155,4 +155,4 @@ def test_deep_nesting_is_a_sentence_too(tmp_path):
     shutil.copytree(SHIPPED, tmp_path / "optimizer")
     (tmp_path / "optimizer" / artefact.CONFIG).write_text(text)
     with pytest.raises(UserError, match="damaged"):
-        pretrained.load_optimizer(tmp_path / "optimizer")
+        pretrained.load(tmp_path / "optimizer")
