@@ -46,11 +46,11 @@ class Accumulators(NamedTuple):
 
     Attributes:
       momentum: like the parameters, each ``[..., 3]`` with an axis of the decays at the end.
-      rms: likewise ``[..., 1]``.
-      row: likewise ``[..., 3]``, with length 1 in the largest axis; for tensors of fewer than two
-        axes the second moment itself.
-      column: likewise, with length 1 in the second largest axis; for those None (checkpoints cannot
-        hold arrays without elements).
+      rms: of the squares, ``[..., 1]``.
+      row: of the squares' means over the largest axis, ``[..., 3]``, that axis kept with length 1;
+        the second moment itself for tensors of fewer than two axes.
+      column: of their means over the second largest axis, ``[..., 3]``, that axis kept with length
+        1; None for tensors of fewer than two axes, since checkpoints hold no empty arrays.
     """
 
     momentum: optax.Updates
@@ -152,7 +152,7 @@ def element_features(
       row: see there.
       column: see there.
       rms_epsilon: added to the second moment before its root is taken.
-      vector_epsilon: likewise, in ``factored_momentum`` of tensors of fewer than two axes.
+      vector_epsilon: the same, in ``factored_momentum`` of tensors of fewer than two axes.
     """
     g, inverse = gradient[..., None], jax.lax.rsqrt(rms + rms_epsilon)
     axes = factored_axes(gradient.shape)

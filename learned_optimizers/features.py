@@ -207,7 +207,7 @@ def validate_widths(hidden: Sequence[int]) -> tuple[int, ...]:
     """The widths as a tuple.
 
     Raises:
-      ValueError: where there is none, or one is not a positive integer.
+      ValueError: if there is none, or one is not a positive integer.
 
     Example:
       >>> validate_widths([4, 4])

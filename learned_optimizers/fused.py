@@ -65,7 +65,7 @@ def fused_rule(
       added: ``[*lead, H]``, bias and ready products of features, at their own size.
       layers: ``(kernel, bias)`` after the first; the last one as wide as ``write`` takes columns.
       kept: how many numbers an element each of ``block``'s ``kept`` has.
-      interpret: run Pallas' interpreter, which is slow and needs no GPU; where there is none if not
+      interpret: run Pallas' interpreter, which is slow and needs no GPU; without one if not
         given.
 
     Returns:

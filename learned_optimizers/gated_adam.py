@@ -57,7 +57,7 @@ def gated_adam(
 
     Args:
       learning_rate: where theta starts, as in `scheduled_adam`.
-      weight_decay: likewise.
+      weight_decay: where theta's decoupled decay starts.
       knots: of the schedule.
       hidden: widths of the network's hidden layers.
 

@@ -36,7 +36,7 @@ def sgdm(*, learning_rate: float = 0.01, momentum: float = 0.9) -> LearnedOptimi
 
     Args:
       learning_rate: where theta starts.
-      momentum: likewise.
+      momentum: where the momentum's decay starts.
     """
     init = _logs(
         log_lr=("learning_rate", learning_rate),
@@ -64,9 +64,9 @@ def adam(
 
     Args:
       learning_rate: where theta starts.
-      beta1: likewise, the first moment's decay.
-      beta2: likewise, the second moment's decay.
-      epsilon: likewise, the term added to the root.
+      beta1: where the first moment's decay starts.
+      beta2: where the second moment's decay starts.
+      epsilon: where the term that is added to the root starts.
       eps_root: whether epsilon is added under the root as well, which keeps the update
         differentiable where the second moment is 0.
     """

@@ -43,7 +43,7 @@ class NNAdamState(NamedTuple):
 
     Attributes:
       momentum: m, like the parameters; float32.
-      second_moment: v, likewise.
+      second_moment: v, like the parameters; float32.
       stored: float32 ``[tensors, 4]``, each tensor's lr, b1, b2 and eps as they are kept; tensors
         that have elements, in the order of the leaves.
       carry: the LSTM's, a row for each of these.

@@ -31,7 +31,7 @@ def scheduled_adam(
 
     Args:
       learning_rate: where theta starts, at the reference horizon of 100 steps.
-      weight_decay: likewise, decoupled: multiplied by the rate.
+      weight_decay: where theta's decay starts; decoupled, multiplied by the rate.
       knots: K, of the schedule.
 
     Raises:

@@ -170,7 +170,7 @@ def tensor_features(
     Args:
       parameter: the tensor ``[...]``.
       momentum: ``[..., 3]``, before this step's update.
-      rms: ``[..., 1]``, likewise.
+      rms: ``[..., 1]`` EMA of the squared gradients; float32.
       fraction: `fraction_features`.
       loss: the loss's features.
     """

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from metaopt.parallel.processes import is_first, together
+from metaopt.parallel.processes import is_primary, together
 from metaopt.training import placement
 
 
@@ -36,7 +36,7 @@ class Compare:
         folders: dict[str, list[Path]] = {}
         with together():
             placement.prepare_jax(self.devices)
-            console = Console(quiet=not is_first())
+            console = Console(quiet=not is_primary())
             for place, config in sweep.runs(self.recipes, self.seeds, self.outer_steps):
                 console.print(f"{place}:", highlight=False, markup=False)
                 folder = self.out / place
@@ -44,7 +44,7 @@ class Compare:
                 if stopped is not None:
                     return 128 + stopped
                 folders.setdefault(place.partition("/")[0], []).append(folder)
-        if is_first():
+        if is_primary():
             console.print(sweep.read(folders, self.out).table())
             console.print(f"Picture: {self.out / 'compare.png'}", highlight=False, soft_wrap=True)
         return 0

@@ -29,7 +29,7 @@ class Evaluate:
     grid: bool = False
     """Also measure on digits_mlp of several widths, depths and horizons."""
     out: Path = Path("runs/evaluate")
-    """Where report, numbers, curves and the cache go, from which the same command goes on."""
+    """Where report, numbers, curves and the cache go, from which the same command resumes."""
     anew: bool = False
     """Do not use the cache."""
     quiet: bool = False

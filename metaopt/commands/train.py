@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 import tyro
 
 from metaopt.config.schema import Config
-from metaopt.parallel.processes import is_first, together
+from metaopt.parallel.processes import is_primary, together
 from metaopt.training import placement
 
 
@@ -40,10 +40,10 @@ class Train:
         out = self.out or Path("runs") / self.recipe
         with together():
             placement.prepare_jax(self.devices)
-            console = Console(quiet=self.quiet or not is_first())
+            console = Console(quiet=self.quiet or not is_primary())
             stopped = meta_train(self.config, out, devices=self.devices, console=console)
         if stopped is not None:
             return 128 + stopped
-        if is_first():
+        if is_primary():
             report_run(out, Console(quiet=self.quiet))
         return 0

@@ -1,6 +1,6 @@
 """A run's state with another number of particles. Pure.
 
-Those that stay go on with their episodes to the bit. New ones begin episodes of their own at the
+Particles that stay continue their episodes to the bit. New ones begin episodes of their own at the
 present theta, in phases that those there are leave free, from keys that follow from the outer step
 and their index: done again from the same checkpoint, it has the same outcome.
 """

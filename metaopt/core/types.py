@@ -97,7 +97,7 @@ class UnrolledProblem(NamedTuple):
         the state's float leaves that say something. ``False`` where a loss is a count or a step
         function: the gradient-based estimators refuse such a problem, the ES family takes it.
       test_loss: ``(theta, data, key) -> scalar``, a measure of theta on what training does not see;
-        ``None`` where there is none.
+        ``None`` if there is none.
       shared: what of the state theta never reaches (counters, keys, the episode's data): a tree of
         bools, or one for the whole of a subtree. An antithetic pair keeps one of it and computes
         what follows from it, such as a batch, once.

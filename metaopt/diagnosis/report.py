@@ -154,7 +154,7 @@ def _table(rows: Sequence[EstimatorRow], reference: Moments, budget: int) -> Tab
 
 @contextmanager
 def _progress(console: Console, labels: Sequence[str]) -> Iterator[Callable[[str, float], None]]:
-    """A bar over all estimators on a terminal, a line an estimator where there is none."""
+    """A bar over all estimators on a terminal, a line for each estimator elsewhere."""
     began = time.monotonic()
     if not console.is_terminal:
 

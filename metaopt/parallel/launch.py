@@ -129,7 +129,7 @@ def _verdict(codes: dict[int, int], outputs: Sequence[IO[bytes]]) -> int:
     if (cause, code) != (0, 2):  # process 0 has said in a line what is at fault
         print(
             f"metaopt: process {cause} of {len(outputs)} {how}; the others were ended. The same "
-            "command goes on from the last checkpoint.",
+            "command resumes from the last checkpoint.",
             file=sys.stderr,
         )
     return code if code >= 0 else 128 - code

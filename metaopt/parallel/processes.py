@@ -1,8 +1,9 @@
 """Several processes that do one run: how they find each other, and agree on what hosts decide.
 
 All of them run the same program, each on its devices' share of the particles. What a clock, a disk
-or a signal decides has to be decided alike in all, or they wait for each other for ever: so it is
-asked of all with `most`, or of process 0 alone with `on_first`. With one process both are nothing.
+or a signal decides has to be decided the same way in all of them, or they wait for each other for
+ever. So it is asked of all with `max_over_processes`, or of process 0 alone with `on_primary`. With
+one process both do nothing.
 """
 
 import json
@@ -106,23 +107,23 @@ def together() -> Iterator[None]:
             said = f"{where} lost the others ({reason})."
         else:
             said = f"{traceback.format_exc()}{where} failed."
-        end = "" if own else " The same command goes on from the last checkpoint."
+        end = "" if own else " The same command resumes from the last checkpoint."
         print(f"{said}{end}", file=sys.stderr)
         sys.stderr.flush()
         os._exit(2 if own else LOST if lost else 1)  # an orderly exit would wait for the others
     jax.distributed.shutdown()
 
 
-def is_first() -> bool:
+def is_primary() -> bool:
     """Whether this is the process that writes and prints; the only one where there is one."""
     return jax.process_index() == 0
 
 
-def most(*numbers: int) -> list[int]:
+def max_over_processes(*numbers: int) -> list[int]:
     """The largest of each number that any process says; each has to call this.
 
     Example:
-      >>> most(3, True)
+      >>> max_over_processes(3, True)
       [3, 1]
     """
     if jax.process_count() == 1:
@@ -132,14 +133,14 @@ def most(*numbers: int) -> list[int]:
     return process_allgather(np.array(numbers, np.int32)).max(axis=0).tolist()
 
 
-def on_first(function: Callable[[], T]) -> T:
+def on_primary(function: Callable[[], T]) -> T:
     """Calls a function in process 0 alone; all processes have to call this, and get what it says.
 
     Args:
       function: returns what JSON can hold. A `UserError` of its is raised in all.
 
     Example:
-      >>> on_first(lambda: [1, None])
+      >>> on_primary(lambda: [1, None])
       [1, None]
     """
     if jax.process_count() == 1:
@@ -147,13 +148,13 @@ def on_first(function: Callable[[], T]) -> T:
     from jax.experimental.multihost_utils import broadcast_one_to_all
 
     said: dict[str, Any] = {}
-    if is_first():
+    if is_primary():
         try:
             said = {"value": function()}
         except UserError as error:
             said = {"error": str(error)}
     text = json.dumps(said).encode()
-    (length,) = most(len(text))
+    (length,) = max_over_processes(len(text))
     padded = text.ljust(1 << length.bit_length())  # few lengths, few programs
     said = json.loads(broadcast_one_to_all(np.frombuffer(padded, np.uint8)).tobytes())
     if "error" in said:
@@ -161,8 +162,8 @@ def on_first(function: Callable[[], T]) -> T:
     return said["value"]
 
 
-def first_then_others(function: Callable[[], T]) -> T:
+def primary_first(function: Callable[[], T]) -> T:
     """Calls a function in process 0 and then in the others: what it prepares is made once."""
     made: list[T] = []
-    on_first(lambda: made.append(function()))
+    on_primary(lambda: made.append(function()))
     return made[0] if made else function()

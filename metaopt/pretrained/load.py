@@ -35,7 +35,7 @@ def read(what: str | Path) -> tuple[LearnedOptimizer, Theta]:
         `metaopt import` made.
 
     Raises:
-      UserError: where there is none, or it is damaged, of a newer schema or another optimizer's.
+      UserError: if there is none, or it is damaged, of a newer schema or another optimizer's.
     """
     directory = directory_of(what)
     return _optimizer(directory, artefact.read_artefact(directory))
@@ -62,7 +62,7 @@ def load(what: str | Path, num_steps: int | None = None) -> optax.GradientTransf
       num_steps: how many steps it is going to be used for.
 
     Raises:
-      UserError: where there is none, or it is damaged, of a newer schema or another optimizer's.
+      UserError: if there is none, or it is damaged, of a newer schema or another optimizer's.
 
     Example:
       >>> tx = load("mlp-digits", num_steps=200)

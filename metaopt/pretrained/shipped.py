@@ -58,7 +58,7 @@ def directory_of(what: str | Path) -> Path:
         first.
 
     Raises:
-      UserError: where there is none, naming those that there are.
+      UserError: if there is none, naming those that there are.
     """
     path = Path(what)
     for directory in (path / "optimizer", path):

@@ -1,7 +1,7 @@
 """Run checkpoints by Orbax: the whole `MetaState`, asynchronously, atomically, the newest n.
 
 Each carries the SHA-256 of its files, written before the rename that makes it a checkpoint, so that
-a damaged one is known before it is read and the newest good one is gone on with.
+a damaged one is known before it is read and the run resumes from the newest good one.
 """
 
 import json
@@ -16,7 +16,7 @@ from metaopt.core import resize
 from metaopt.core.errors import UserError
 from metaopt.core.files import json_text, sha256
 from metaopt.core.types import MetaState
-from metaopt.parallel.processes import most, on_first
+from metaopt.parallel.processes import max_over_processes, on_primary
 from metaopt.training import orbax_leak
 
 SUMS = "sha256.json"
@@ -72,7 +72,7 @@ class Checkpoints:
             self._manager.save(step, args=items)
 
     def restore(self, like: MetaState) -> Restored | None:
-        """The newest good checkpoint, or ``None`` where there is none at all.
+        """The newest good checkpoint, or ``None`` if there is none at all.
 
         It has as many particles as it was saved with.
 
@@ -84,11 +84,11 @@ class Checkpoints:
         Raises:
           UserError: where there are checkpoints, but none that can be read.
         """
-        steps = on_first(lambda: sorted(self._manager.all_steps(), reverse=True))
+        steps = on_primary(lambda: sorted(self._manager.all_steps(), reverse=True))
         faults: list[str] = []
         for step in steps:
             folder = self._directory / str(step)
-            fault, particles = on_first(partial(_inspect, folder))
+            fault, particles = on_primary(partial(_inspect, folder))
             if fault is None:
                 own = resize.like_with(like, particles)
                 items = ocp.args.Composite(
@@ -98,8 +98,8 @@ class Checkpoints:
                     restored = self._manager.restore(step, args=items)
                 except Exception as error:  # Orbax raises many kinds; all of them mean this
                     fault = _first_line(error)
-                if most(fault is not None) == [0]:
-                    on_first(partial(self._set_aside, steps[: len(faults)]))
+                if max_over_processes(fault is not None) == [0]:
+                    on_primary(partial(self._set_aside, steps[: len(faults)]))
                     if faults:
                         self._manager.reload()
                     return Restored(restored["state"], restored["totals"], faults)

@@ -1,4 +1,4 @@
-"""The host loop around the pure outer step: dispatch, log, checkpoint, stop, go on."""
+"""The host loop around the pure outer step: dispatch, log, checkpoint, stop, resume."""
 
 import dataclasses
 import time
@@ -18,7 +18,7 @@ from metaopt.core.data_stream import Feed
 from metaopt.core.errors import UserError
 from metaopt.core.resize import particles_of
 from metaopt.core.types import MetaState, PyTree
-from metaopt.parallel.processes import most, on_first
+from metaopt.parallel.processes import max_over_processes, on_primary
 from metaopt.parallel.sharding import particle_mesh, replicate
 from metaopt.training.checkpoints import Checkpoints, Restored
 from metaopt.training.experiment import Experiment, build
@@ -99,7 +99,7 @@ def train(
     Raises:
       UserError: where the configuration is at fault, the directory cannot be used, or theta makes
         everything non-finite however small the steps; the run is saved then. Or where the disk is
-        full or cannot be written: then it goes on from its newest checkpoint.
+        full or cannot be written: then it resumes from its newest checkpoint.
     """
     with disk_faults(RunDirectory(Path(out))):
         return _train(config, Path(out), experiment, mesh, on_progress, should_stop, on_notice)
@@ -113,7 +113,7 @@ def experiment_of(config: Config, directory: RunDirectory) -> Experiment:
     Raises:
       UserError: as `build`.
     """
-    if on_first(directory.has_checkpoint):
+    if on_primary(directory.has_checkpoint):
         config = dataclasses.replace(config, start_from=None)
     return build(config)
 
@@ -124,7 +124,7 @@ def _train(config, out, experiment, mesh, on_progress, should_stop, on_notice) -
     directory = RunDirectory(out)
     experiment = experiment or experiment_of(config, directory)
     experiment.estimator(mesh)  # a fault is found before anything is written
-    on_first(lambda: directory.open(config))
+    on_primary(lambda: directory.open(config))
     pieces = program(experiment, mesh, seed=config.seed, at_most=MAX_DISPATCH)
     data, like = pieces.data, pieces.like
     with (
@@ -148,12 +148,12 @@ def _train(config, out, experiment, mesh, on_progress, should_stop, on_notice) -
         if (were := particles_of(state)) != (now_are := particles_of(like)):
             if step >= config.outer_steps:
                 raise UserError(
-                    f"{out} is finished, with {were} particles: raise outer_steps to go on with "
+                    f"{out} is finished, with {were} particles: raise outer_steps to resume with "
                     f"{now_are}, or leave estimator.particles as it was."
                 )
             state = pieces.resize(state, feed(step))
             on_notice(f"Resuming with {now_are} particles where there were {were}.")
-        on_first(lambda: directory.write(config))
+        on_primary(lambda: directory.write(config))
 
         test = experiment.problem.test_loss
         test_loss = cast(Any, test and jax.jit(test))
@@ -188,7 +188,7 @@ def _train(config, out, experiment, mesh, on_progress, should_stop, on_notice) -
                     checkpoints.save(state, totals)
         checkpoints.save(state, totals)
     whole = {"outer_steps": step} | totals
-    on_first(lambda: save_run(directory, config, state.theta, whole))
+    on_primary(lambda: save_run(directory, config, state.theta, whole))
     if hopeless:
         raise UserError(backoff.HOPELESS)
     finished = step >= config.outer_steps
@@ -212,7 +212,9 @@ def _dispatches(
     step, count = int(state.step), 1
     while step < last:
         nearest = min(boundary - step % boundary for boundary in boundaries)
-        count, stop = most(min(count, last - step, nearest, MAX_DISPATCH), should_stop())
+        count, stop = max_over_processes(
+            min(count, last - step, nearest, MAX_DISPATCH), should_stop()
+        )
         if stop:
             return
         began = time.perf_counter()

@@ -11,7 +11,7 @@ import numpy as np
 
 from metaopt.core.errors import UserError
 from metaopt.core.files import json_text
-from metaopt.parallel.processes import is_first
+from metaopt.parallel.processes import is_primary
 from metaopt.training.run_directory import RunDirectory
 
 
@@ -119,4 +119,4 @@ class NoMetricsWriter:
 
 def metrics_writer(directory: RunDirectory, step: int) -> MetricsWriter | NoMetricsWriter:
     """A `MetricsWriter` in process 0; in the others one that writes nothing."""
-    return MetricsWriter(directory, step) if is_first() else NoMetricsWriter()
+    return MetricsWriter(directory, step) if is_primary() else NoMetricsWriter()

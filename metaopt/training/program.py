@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from metaopt.core import outer, resize
 from metaopt.core.types import Key, MetaState, PyTree
-from metaopt.parallel.processes import first_then_others
+from metaopt.parallel.processes import primary_first
 from metaopt.parallel.sharding import replicate, state_shardings
 from metaopt.training.experiment import Experiment
 
@@ -21,7 +21,7 @@ class Program(NamedTuple):
 
     Attributes:
       data: the problem's, on every device.
-      key: the run's, likewise.
+      key: the run's, on every device.
       start: jitted ``(key, data) -> MetaState``.
       steps: jitted ``(state, data, count) -> (state, metrics)``, see `metaopt.outer.make_steps`;
         the state that goes in is given up.
@@ -47,7 +47,7 @@ def program(experiment: Experiment, mesh: Mesh, *, seed: int, at_most: int) -> P
       at_most: outer steps in a dispatch, at most.
     """
     estimator = experiment.estimator(mesh)
-    data = replicate(first_then_others(experiment.problem.data), mesh)
+    data = replicate(primary_first(experiment.problem.data), mesh)
     key = replicate(jax.random.key(seed), mesh)
 
     def start(key, data):

@@ -17,7 +17,7 @@ from metaopt.config.schema import Config
 from metaopt.core.errors import UserError
 from metaopt.core.theta import unflatten_theta
 from metaopt.core.types import Theta
-from metaopt.parallel.processes import is_first, most
+from metaopt.parallel.processes import is_primary, max_over_processes
 from metaopt.parallel.sharding import particle_mesh
 from metaopt.pretrained import artefact
 from metaopt.pretrained import load as pretrained
@@ -127,7 +127,7 @@ def train(
     if out is None and not isinstance(what, str):
         raise UserError("say where the run goes: metaopt.train(config, out='runs/mine').")
     path = Path("runs") / str(what) if out is None else Path(out)
-    console = Console(quiet=quiet or not is_first())
+    console = Console(quiet=quiet or not is_primary())
     if meta_train(config, path, devices=devices, console=console) is not None:
         raise KeyboardInterrupt
     return Run(path)
@@ -161,7 +161,7 @@ def meta_train(config: Config, out: Path, *, devices: int | None, console: Conso
             should_stop=stop,
             on_notice=say,
         )
-        (signal,) = most(stop.signal or 0)
+        (signal,) = max_over_processes(stop.signal or 0)
     if result.finished:
         return None
     say(
@@ -178,7 +178,7 @@ def load_theta(what: Any) -> Theta:
       what: a run's directory, whatever its problem is; or what `metaopt.load` takes.
 
     Raises:
-      UserError: where there is none, or it is damaged.
+      UserError: if there is none, or it is damaged.
 
     Example:
       >>> sorted(load_theta("mlp-digits"))

@@ -1,4 +1,4 @@
-"""A run's directory: what is in it, and whether a configuration may go on there."""
+"""A run's directory: what is in it, and whether a configuration may resume it."""
 
 import errno
 import json
@@ -49,11 +49,11 @@ class RunDirectory:
             ) from error
 
     def has_checkpoint(self) -> bool:
-        """Whether the run has one, good or damaged, to go on from."""
+        """Whether the run has one, good or damaged, to resume from."""
         return any(path.name.isdecimal() for path in self.checkpoints.glob("*"))
 
     def write(self, config: Config) -> None:
-        """Writes the configuration, also in place of one that may be gone on with."""
+        """Writes the configuration, also in place of one that it may resume."""
         write_atomically(self.config, to_json(config))
 
     def _check(self, config: Config, something: str) -> None:
@@ -65,14 +65,14 @@ class RunDirectory:
         if faults := mismatches(self.read_config(), config):
             raise UserError(
                 f"{self.path} holds a run with another configuration ({'; '.join(faults)}): use "
-                "its values to go on with it, or choose another --out."
+                "its values to resume it, or choose another --out."
             )
 
     def read_config(self) -> Config:
         """The run's configuration.
 
         Raises:
-          UserError: where there is none or it cannot be read.
+          UserError: if there is none, or it cannot be read.
         """
         try:
             return from_json(self.config.read_text())
@@ -112,7 +112,7 @@ def disk_faults(directory: RunDirectory) -> Iterator[None]:
         if reason is None:
             raise
         saved = [int(p.name) for p in directory.checkpoints.glob("*") if p.name.isdecimal()]
-        then = f"goes on from outer step {max(saved)}" if saved else "starts anew: none was saved"
+        then = f"resumes from outer step {max(saved)}" if saved else "starts anew: none was saved"
         raise OwnFault(
             f"{directory.path} cannot be written ({reason}): mend that and the same command {then}."
         ) from error

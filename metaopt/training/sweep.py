@@ -14,7 +14,7 @@ from metaopt.config.registry import find
 from metaopt.config.schema import Config
 from metaopt.core.errors import UserError
 from metaopt.core.files import json_text, write_atomically
-from metaopt.parallel.processes import is_first
+from metaopt.parallel.processes import is_primary
 from metaopt.plotting.style import to_png
 from metaopt.training import plots
 from metaopt.training.run import meta_train
@@ -81,7 +81,7 @@ def compare(
       UserError: for an unknown recipe, no recipe or no seed, or what `metaopt.train` refuses.
       KeyboardInterrupt: where a signal asked for a stop; everything so far is saved then.
     """
-    console, out = Console(quiet=quiet or not is_first()), Path(out)
+    console, out = Console(quiet=quiet or not is_primary()), Path(out)
     folders: dict[str, list[Path]] = {}
     for place, config in runs(recipes, seeds, outer_steps):
         console.print(f"{place}:", highlight=False, markup=False)
@@ -111,7 +111,7 @@ def runs(
 def read(folders: dict[str, list[Path]], out: Path) -> Sweep:
     """A sweep from the folders of each recipe's runs; process 0 also writes its files."""
     sweep = Sweep(tuple(run_curves(n, find("recipe", n), runs) for n, runs in folders.items()))
-    if is_first():
+    if is_primary():
         write_atomically(out / "compare.json", sweep.to_json())
         write_atomically(out / "compare.png", to_png(sweep.plot()))
     return sweep

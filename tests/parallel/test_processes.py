@@ -141,7 +141,7 @@ def test_one_of_two_stopped_or_killed_ends_the_other_and_the_pair_goes_on(cli, p
     _, errors = signal_after(launcher, run, newest + 20, signal.SIGKILL)
     assert launcher.returncode == 128 + signal.SIGKILL
     assert "process 1 of 2 was killed by SIGKILL" in errors
-    assert "The same command goes on from the last checkpoint." in errors
+    assert "The same command resumes from the last checkpoint." in errors
     assert "Traceback" not in errors
 
     process = cli(*command)

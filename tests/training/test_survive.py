@@ -33,7 +33,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def test_a_disk_that_fills_up_ends_a_run_with_a_sentence(cli, tmp_path):
-    """The metrics outgrow the limit; with more room the same command goes on."""
+    """The metrics outgrow the limit; with more room the same command resumes."""
     command = ["train", "tiny", "--out", "run", "--evaluation.seeds", "0", "--quiet"]
     process = subprocess.run(
         [sys.executable, "-c", FULL, *command],
@@ -46,7 +46,7 @@ def test_a_disk_that_fills_up_ends_a_run_with_a_sentence(cli, tmp_path):
     assert process.returncode == 2
     names = [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()]
     saved = max(int(name) for name in names if name.isdecimal())
-    assert f"goes on from outer step {saved}.\n" in process.stderr
+    assert f"resumes from outer step {saved}.\n" in process.stderr
     assert "metaopt: run cannot be written (File too large): mend that" in process.stderr
     process = cli(*command, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
@@ -69,7 +69,7 @@ def test_checkpoints_that_become_read_only(cli, tmp_path):
     checkpoints.chmod(0o755)
     assert process.returncode == 2, errors
     saved = max(int(path.name) for path in checkpoints.iterdir() if path.name.isdecimal())
-    assert f"goes on from outer step {saved}.\n" in errors
+    assert f"resumes from outer step {saved}.\n" in errors
     assert "metaopt: runs/tiny cannot be written (Permission denied): mend that" in errors
     process = cli(*command, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
