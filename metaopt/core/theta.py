@@ -1,6 +1,7 @@
 """Theta as a flat dict: how it is written to files and checked when it is read."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +61,25 @@ def unflatten_theta(flat: Mapping[str, jax.Array | np.ndarray], target: Theta) -
         raise UserError(f"theta does not fit its optimizer: {'; '.join(faults)}.")
     values = [jnp.asarray(flat[path], leaf.dtype) for path, leaf in expected.items()]
     return jax.tree.unflatten(structure, values)
+
+
+def nested_theta(flat: Mapping[str, np.ndarray]) -> Theta:
+    """Nested dicts from a flat one, where it is not known what tree it came from.
+
+    Example:
+      >>> nested_theta({"layer_0/bias": np.zeros(2)})
+      {'layer_0': {'bias': Array([0., 0.], dtype=float32)}}
+    """
+    if list(flat) == ["theta"]:
+        return jnp.asarray(flat["theta"])
+    tree: dict[str, Any] = {}
+    for path, array in flat.items():
+        *outer, last = path.split("/")
+        branch = tree
+        for name in outer:
+            branch = branch.setdefault(name, {})
+        branch[last] = jnp.asarray(array, array.dtype)
+    return tree
 
 
 def _path(keys) -> str:

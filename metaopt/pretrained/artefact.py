@@ -85,6 +85,11 @@ def read_artefact(directory: Path) -> Artefact:
     """
     try:
         description = json.loads((directory / CONFIG).read_text())
+        if "problem" in description and "schema" not in description:
+            raise UserError(
+                f"{directory} has no optimizer: its problem is "
+                f"{description['problem']['name']!r}. metaopt.load_theta reads what it learned."
+            )
         schema, chosen = description["schema"], description["optimizer"]
         if schema > SCHEMA:
             raise UserError(

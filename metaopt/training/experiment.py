@@ -24,8 +24,7 @@ from metaopt.core.types import (
 )
 from metaopt.estimators.mixture import mixture
 from metaopt.estimators.options import Options
-from metaopt.pretrained import shipped
-from metaopt.pretrained.artefact import read_artefact
+from metaopt.training.save import flat_theta
 
 OUTER_OPTIMIZERS = {
     "adam": optax.adam,
@@ -52,8 +51,33 @@ class Experiment(NamedTuple):
     training: tuple[Task, LearnedOptimizer] | None
 
 
-def build(config: Config) -> Experiment:
+class Own(NamedTuple):
+    """Pieces that are in no catalogue; those that are ``None`` are the configuration's.
+
+    Attributes:
+      problem: what is unrolled.
+      task, optimizer: of which the problem is the training, where no problem is given.
+      estimator: the options of an estimator, or one that is made already, for one device.
+      tx: the outer optimizer.
+    """
+
+    problem: UnrolledProblem | None = None
+    task: Task | None = None
+    optimizer: LearnedOptimizer | None = None
+    estimator: Options | GradientEstimator | None = None
+    tx: optax.GradientTransformation | None = None
+
+
+NOTHING = Own()
+"""Everything is in the catalogues."""
+
+
+def build(config: Config, own: Own = NOTHING) -> Experiment:
     """Makes the pieces, and finds every fault of the configuration before anything runs.
+
+    Args:
+      config: what to make.
+      own: what is made already.
 
     Raises:
       UserError: naming the value at fault and the valid ones.
@@ -63,22 +87,27 @@ def build(config: Config) -> Experiment:
       True
     """
     _check_numbers(config)
-    if config.problem.name == "training":
-        task = make("task", config.task)
-        optimizer = make("learned optimizer", config.optimizer)
+    training = None
+    if own.problem is not None:
+        problem = own.problem
+    elif config.problem.name == "training" or own.task or own.optimizer:
+        task = own.task or make("task", config.task)
+        optimizer = own.optimizer or make("learned optimizer", config.optimizer)
         problem, training = inner.training(task, optimizer), (task, optimizer)
     else:
-        problem, training = make("problem", config.problem), None
+        problem = make("problem", config.problem)
     if config.test_every is not None and problem.test_loss is None:
         raise UserError("test_every is set, but the problem has no test loss: leave it out.")
     if config.mixture or config.normalise_mixture:
         problem, estimator = _mixture(config, problem)
+    elif isinstance(own.estimator, GradientEstimator):
+        estimator = _made(own.estimator)
     else:
         estimator = _estimator(config.estimator, problem)
     estimator(None)  # finds what is at fault in its options
     if config.start_from is not None:
         problem = problem._replace(init_theta=_starting_from(config.start_from, problem))
-    tx = _outer(config.outer)
+    tx = own.tx or _outer(config.outer)
     if config.outer.frozen:
         tx = _frozen(tx, config.outer.frozen, problem)
     return Experiment(problem, estimator, tx, training)
@@ -105,6 +134,18 @@ def _estimator(
     except ValueError as error:
         raise UserError(f"{what}: {error}") from error
     return lambda mesh: call(factory, what, arguments | {"mesh": mesh}, problem)
+
+
+def _made(estimator: GradientEstimator) -> Callable[[Mesh | None], GradientEstimator]:
+    def on(mesh: Mesh | None) -> GradientEstimator:
+        if mesh is not None and mesh.size > 1:
+            raise UserError(
+                "an estimator that is made already runs on one device: hand over its options, "
+                "such as metaopt.estimators.NRES(...), or devices=1."
+            )
+        return estimator
+
+    return on
 
 
 def _mixture(
@@ -135,12 +176,11 @@ def _mixture(
 
 
 def _starting_from(what: str, problem: UnrolledProblem) -> Callable[[Key], Theta]:
-    directory = shipped.directory_of(what)
     fresh = jax.eval_shape(problem.init_theta, jax.random.key(0))
     try:
-        theta = unflatten_theta(read_artefact(directory).flat, fresh)
+        theta = unflatten_theta(flat_theta(what), fresh)
     except UserError as error:
-        raise UserError(f"start_from: {directory}: {error}") from error
+        raise UserError(f"start_from: {what}: {error}") from error
     return lambda key: theta
 
 

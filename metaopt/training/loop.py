@@ -21,7 +21,7 @@ from metaopt.core.types import MetaState, PyTree
 from metaopt.parallel.processes import max_over_processes, on_primary
 from metaopt.parallel.sharding import particle_mesh, replicate
 from metaopt.training.checkpoints import Checkpoints, Restored
-from metaopt.training.experiment import Experiment, build
+from metaopt.training.experiment import NOTHING, Experiment, Own, build
 from metaopt.training.metrics import metrics_writer
 from metaopt.training.program import lower_and_start, program
 from metaopt.training.run_directory import RunDirectory, disk_faults
@@ -105,7 +105,7 @@ def train(
         return _train(config, Path(out), experiment, mesh, on_progress, should_stop, on_notice)
 
 
-def experiment_of(config: Config, directory: RunDirectory) -> Experiment:
+def experiment_of(config: Config, directory: RunDirectory, own: Own = NOTHING) -> Experiment:
     """A run's pieces, as `metaopt.training.experiment.build` makes them.
 
     Once it has a checkpoint a run needs no start any more: where that came from may be gone.
@@ -115,7 +115,7 @@ def experiment_of(config: Config, directory: RunDirectory) -> Experiment:
     """
     if on_primary(directory.has_checkpoint):
         config = dataclasses.replace(config, start_from=None)
-    return build(config)
+    return build(config, own)
 
 
 def _train(config, out, experiment, mesh, on_progress, should_stop, on_notice) -> Result:

@@ -1,5 +1,6 @@
 """Meta-training in one call, and a run as an object."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,24 +9,26 @@ import jax
 import numpy as np
 import optax
 from rich.console import Console
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
 from metaopt.config.components import make
 from metaopt.config.recipes import recipe, summary
-from metaopt.config.schema import Config
+from metaopt.config.registry import catalogue
+from metaopt.config.schema import Component, Config
 from metaopt.core.errors import UserError
-from metaopt.core.theta import unflatten_theta
-from metaopt.core.types import Theta
+from metaopt.core.files import sha256
+from metaopt.core.theta import nested_theta, unflatten_theta
+from metaopt.core.types import GradientEstimator, LearnedOptimizer, Task, Theta, UnrolledProblem
+from metaopt.estimators.options import Options
 from metaopt.parallel.processes import is_primary, max_over_processes
 from metaopt.parallel.sharding import particle_mesh
-from metaopt.pretrained import artefact
 from metaopt.pretrained import load as pretrained
 from metaopt.training import loop
+from metaopt.training.experiment import NOTHING, Own, build
 from metaopt.training.metrics import read_metrics
 from metaopt.training.placement import devices_for
 from metaopt.training.progress import show_progress
 from metaopt.training.run_directory import RunDirectory
+from metaopt.training.save import flat_theta
 from metaopt.training.signals import stop_on_signals
 
 
@@ -93,18 +96,34 @@ def train(
     what: str | Config = "digits_mlp",
     *,
     out: str | Path | None = None,
+    name: str | None = None,
+    problem: UnrolledProblem | None = None,
+    task: Task | None = None,
+    optimizer: LearnedOptimizer | None = None,
+    estimator: Options | GradientEstimator | None = None,
+    tx: optax.GradientTransformation | None = None,
+    outer_steps: int | None = None,
     devices: int | None = None,
     quiet: bool = False,
 ) -> Run:
-    """Meta-trains a recipe or a configuration, or resumes its run; public as `metaopt.train`.
+    """Meta-trains a recipe, a configuration or objects of your own, or resumes its run.
 
-    Stopped at any moment and called again, it ends with the same bits as if it had never stopped.
-    Ctrl-C, SIGTERM and a notebook's interrupt save before they end it. It may be called in a
-    thread; signals are then left to the main one.
+    Public as `metaopt.train`. Stopped at any moment and called again, it ends with the same bits as
+    if it had never stopped. Ctrl-C, SIGTERM and a notebook's interrupt save before they end it. It
+    may be called in a thread; signals are then left to the main one.
 
     Args:
-      what: a recipe's name, as `metaopt list` shows them, or a `metaopt.Config`.
+      what: a recipe's name, as `metaopt list` shows them, or a `metaopt.Config`. It says everything
+        that no other argument says.
       out: the run's directory; ``runs/NAME`` for a recipe's name.
+      name: what to call what you hand over, in the run's files. The run is resumed only under the
+        same name, with a theta, an outer optimizer and options of the same shapes.
+      problem: what to unroll.
+      task, optimizer: train this task with this optimizer, instead of ``what``'s.
+      estimator: the options of an estimator, such as ``metaopt.estimators.NRES(particles=8)``; or
+        an estimator that is made already, which runs on one device.
+      tx: the outer optimizer, any optax transformation.
+      outer_steps: updates of theta.
       devices: over how many of JAX's devices the particles are spread; if not given, over all that
         divide their number.
       quiet: print nothing.
@@ -113,7 +132,8 @@ def train(
       The run, finished.
 
     Raises:
-      UserError: as `metaopt.training.loop.train`; or for a `Config` without ``out``.
+      UserError: as `metaopt.training.loop.train`; for a `Config` or objects without ``out``, or
+        objects without a ``name``.
       KeyboardInterrupt: where a signal asked for a stop; everything so far is saved then.
 
     Example:
@@ -124,28 +144,54 @@ def train(
       (50, True, ['log_lr'])
     """
     config = recipe(what) if isinstance(what, str) else what
-    if out is None and not isinstance(what, str):
-        raise UserError("say where the run goes: metaopt.train(config, out='runs/mine').")
+    if isinstance(estimator, Options):
+        config = dataclasses.replace(config, estimator=estimator)
+    if outer_steps is not None:
+        config = dataclasses.replace(config, outer_steps=outer_steps)
+    own = Own(problem, task, optimizer, estimator, tx)
+    is_own = any(piece is not None for piece in own if not isinstance(piece, Options))
+    if out is None and (is_own or not isinstance(what, str)):
+        raise UserError("say where the run goes: metaopt.train(..., out='runs/mine').")
+    if is_own:
+        config = _named(config, own, name)
     path = Path("runs") / str(what) if out is None else Path(out)
     console = Console(quiet=quiet or not is_primary())
-    if meta_train(config, path, devices=devices, console=console) is not None:
+    if meta_train(config, path, own=own, devices=devices, console=console) is not None:
         raise KeyboardInterrupt
     return Run(path)
 
 
-def meta_train(config: Config, out: Path, *, devices: int | None, console: Console) -> int | None:
+def _named(config: Config, own: Own, name: str | None) -> Config:
+    """The configuration of objects: their name, and a digest that tells others of that name."""
+    if name is None:
+        raise UserError("give what is yours a name: metaopt.train(..., name='mine', out=...).")
+    if name == "training" or name in catalogue("problem"):
+        raise UserError(f"{name!r} is a problem of the catalogue: give yours another name.")
+    made = build(config, own)
+    theta = jax.eval_shape(made.problem.init_theta, jax.random.key(0))
+    shapes = jax.tree.flatten_with_path((theta, jax.eval_shape(made.tx.init, theta)))[0]
+    text = ", ".join(f"{jax.tree_util.keystr(k)} {v.dtype}{v.shape}" for k, v in shapes)
+    digest = sha256(text.encode())[:12]
+    return dataclasses.replace(config, problem=Component(name, (f"digest={digest}",)))
+
+
+def meta_train(
+    config: Config, out: Path, *, devices: int | None, console: Console, own: Own = NOTHING
+) -> int | None:
     """Runs a configuration to its end, or until a signal, and says on ``console`` how it goes.
 
     Args:
       config, out, devices: as for `train`.
       console: where progress goes.
+      own: pieces that are in no catalogue.
 
     Returns:
       The signal's number where one asked for a stop; ``None`` where the run is finished.
     """
     say = lambda text: console.print(text, highlight=False, soft_wrap=True, markup=False)
-    experiment = loop.experiment_of(config, RunDirectory(out))  # finds every fault
-    count = devices or devices_for(config, experiment)
+    experiment = loop.experiment_of(config, RunDirectory(out), own)  # finds every fault
+    made = isinstance(own.estimator, GradientEstimator)
+    count = devices or (1 if made else devices_for(config, experiment))
     resuming = (out / "checkpoints").is_dir()
     say(
         f"{'Resuming' if resuming else 'Starting'} {out}: {summary(config)}, on {count} "
@@ -177,6 +223,10 @@ def load_theta(what: Any) -> Theta:
     Args:
       what: a run's directory, whatever its problem is; or what `metaopt.load` takes.
 
+    Returns:
+      The tree that training started from. Of a run of a problem that is in no catalogue: nested
+      dicts by the names of its leaves, or an array where it was one.
+
     Raises:
       UserError: if there is none, or it is damaged.
 
@@ -188,12 +238,8 @@ def load_theta(what: Any) -> Theta:
     problem = directory.read_config().problem if directory.config.is_file() else None
     if problem is None or problem.name == "training":
         return pretrained.read(what)[1]
-    file = directory.path / artefact.THETA
-    try:
-        flat = load(file.read_bytes())
-    except FileNotFoundError as error:
-        raise UserError(f"{directory.path} holds no theta: `metaopt train` saves one.") from error
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{file} cannot be read: {error}") from error
+    flat = flat_theta(what)
+    if problem.name not in catalogue("problem"):
+        return nested_theta(flat)
     fresh = jax.eval_shape(make("problem", problem).init_theta, jax.random.key(0))
     return unflatten_theta(flat, fresh)

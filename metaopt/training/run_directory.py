@@ -81,6 +81,13 @@ class RunDirectory:
         except (OSError, ValueError, TypeError) as error:
             raise UserError(f"{self.config} cannot be read: {error}") from error
 
+    def read_problem(self) -> str | None:
+        """What the run unrolls, by its name; ``None`` where the file is not a run's."""
+        try:
+            return str(json.loads(self.config.read_text())["problem"]["name"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
     def rewind_metrics(self, step: int) -> None:
         """Drops the lines of metrics after an outer step, and a half-written last one."""
         if self.metrics.exists():

@@ -4,17 +4,22 @@ import json
 import os
 import platform
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import jax
-from safetensors.numpy import save
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from metaopt.config.components import make
 from metaopt.config.schema import Config, to_json
+from metaopt.core.errors import UserError
 from metaopt.core.files import write_atomically
 from metaopt.core.theta import flatten_theta, theta_paths
 from metaopt.core.types import Theta
 from metaopt.pretrained import artefact
+from metaopt.pretrained.shipped import directory_of
 from metaopt.training.run_directory import RunDirectory
 
 LIBRARIES = ("metaopt", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -59,3 +64,24 @@ def _hardware() -> str:
     device = jax.devices()[0]
     kind = platform.machine() if device.platform == "cpu" else device.device_kind
     return f"{jax.device_count()} {device.platform} devices ({kind}), {os.cpu_count()} CPU cores"
+
+
+def flat_theta(what: Any) -> dict[str, np.ndarray]:
+    """The theta of a run, whatever its problem is, or of a trained optimizer, by path.
+
+    Args:
+      what: a run's directory, or what `metaopt.load` takes.
+
+    Raises:
+      UserError: if there is none, or it is damaged.
+    """
+    directory = RunDirectory(Path(what))
+    if not directory.config.is_file() or directory.read_problem() in (None, "training"):
+        return artefact.read_artefact(directory_of(what)).flat
+    file = directory.path / artefact.THETA
+    try:
+        return load(file.read_bytes())
+    except FileNotFoundError as error:
+        raise UserError(f"{directory.path} holds no theta: `metaopt train` saves one.") from error
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file} cannot be read: {error}") from error
