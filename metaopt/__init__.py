@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from metaopt.evaluation.evaluate import evaluate
     from metaopt.exporting.export import export
     from metaopt.training.metrics import read_metrics
+    from metaopt.training.plots import plot_metrics
     from metaopt.training.run import Run, load_theta, train
     from metaopt.training.sweep import compare
 
@@ -77,6 +78,7 @@ __all__ = [
     "load",
     "load_theta",
     "outer",
+    "plot_metrics",
     "plotting",
     "read_metrics",
     "recipe",
@@ -95,6 +97,7 @@ _LATER = {
     "export": "metaopt.exporting.export:export",
     "learned_optimizers": "metaopt.learned_optimizers",
     "load_theta": "metaopt.training.run:load_theta",
+    "plot_metrics": "metaopt.training.plots:plot_metrics",
     "plotting": "metaopt.plotting",
     "read_metrics": "metaopt.training.metrics:read_metrics",
     "tasks": "metaopt.tasks",

@@ -1,29 +1,73 @@
 """The pictures of runs: how a meta-loss went, and several recipes side by side."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import matplotlib.ticker
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from metaopt.config.registry import choose
 from metaopt.plotting.style import LEARNED, STYLE, log_losses, single_figure
+from metaopt.training.metrics import read_metrics
 from metaopt.training.run_curves import AXES, RunCurves
 
 
 def meta_training(steps: np.ndarray, losses: np.ndarray) -> Figure:
-    """Meta-loss against outer step: every value, and a running mean over 2% of them."""
+    """Meta-loss against outer step: every value, and a centred running mean over 2% of them."""
     with matplotlib.rc_context(STYLE):
         figure, axes = single_figure(7.2, 3.2)
-        width = max(1, len(steps) // 50)
-        smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
-        axes.plot(steps, losses, color=LEARNED, alpha=0.25, lw=0.8)
-        axes.plot(steps[width - 1 :], smooth, color=LEARNED, lw=1.8)
+        _curve(axes, steps, losses)
         axes.set(xlabel="outer step", ylabel="meta-loss")
-        if np.min(losses) > 0:
-            log_losses(axes)
         axes.set_title("Meta-training", fontsize=10)
     return figure
+
+
+def plot_metrics(run: Any, names: Sequence[str] = ("loss", "snr", "half_cosine")) -> Figure:
+    """Draws metrics of a run against outer step; public as `metaopt.plot_metrics`.
+
+    Every value is a pale line, a centred running mean over 2% of them a strong one. Where the
+    particles are staggered unevenly, or start together, the meta-loss is a saw-tooth whose period is
+    an episode, T/W outer steps: the beginnings of episodes have larger losses than their ends.
+
+    Args:
+      run: a run's directory, or a `metaopt.Run`.
+      names: columns of `metaopt.read_metrics`; a panel each.
+
+    Returns:
+      A matplotlib figure.
+
+    Raises:
+      UserError: if the run has no metrics, or for a name that is not among them.
+    """
+    columns = read_metrics(run)
+    values = [choose("metric", name, columns) for name in names]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(3.6 * len(names), 3.0), layout="constrained")
+        panels = figure.subplots(1, len(names), squeeze=False)[0]
+        for axes, name, column in zip(panels, names, values, strict=True):
+            _curve(axes, columns["step"], np.asarray(column, float))
+            axes.set(xlabel="outer step")
+            axes.set_title(name, fontsize=10)
+    return figure
+
+
+def _curve(axes: Axes, steps: np.ndarray, values: np.ndarray) -> None:
+    here = np.isfinite(values)
+    steps, values = steps[here], values[here]
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, integer=True))
+    if not len(values):
+        axes.text(0.5, 0.5, "no finite value", ha="center", transform=axes.transAxes)
+        return
+    half = len(steps) // 100
+    kernel = np.ones(2 * half + 1) / (2 * half + 1)
+    smooth = np.convolve(values, kernel, mode="valid")
+    axes.plot(steps, values, color=LEARNED, alpha=0.25, lw=0.8)
+    axes.plot(steps[half : len(steps) - half], smooth, color=LEARNED, lw=1.8)
+    if values.min() > 0 and values.max() > 3 * values.min():
+        log_losses(axes)
 
 
 def run_curves(compared: Sequence[RunCurves]) -> Figure:

@@ -51,8 +51,9 @@ def show_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
 
 def _line(progress: Progress) -> str:
     row = progress.row
+    test = f"test loss {row['test_loss']:.4g}  " if "test_loss" in row else ""
     return (
-        f"outer step {row['step']}/{progress.outer_steps}  meta-loss {row['loss']:.4f}  "
+        f"outer step {row['step']}/{progress.outer_steps}  meta-loss {row['loss']:.4f}  {test}"
         f"{progress.rate:,.0f} unroll steps/s  {row['seconds']:.0f} s"
     )
 

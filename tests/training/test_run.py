@@ -126,3 +126,10 @@ def test_recipes_are_compared(tmp_path):
         8,
     ]
     assert found.plot().axes and (tmp_path / "c" / "compare.json").is_file()
+
+
+def test_metrics_are_drawn(run):
+    figure = metaopt.plot_metrics(run)
+    assert [axes.get_title() for axes in figure.axes] == ["loss", "snr", "half_cosine"]
+    with pytest.raises(UserError, match="unknown metric 'los': did you mean 'loss'"):
+        metaopt.plot_metrics(run, ["los"])
