@@ -28,9 +28,9 @@ def meta_training(steps: np.ndarray, losses: np.ndarray) -> Figure:
 def plot_metrics(run: Any, names: Sequence[str] = ("loss", "snr", "half_cosine")) -> Figure:
     """Draws metrics of a run against outer step; public as `metaopt.plot_metrics`.
 
-    Every value is a pale line, a centred running mean over 2% of them a strong one. Where the
-    particles are staggered unevenly, or start together, the meta-loss is a saw-tooth whose period is
-    an episode, T/W outer steps: the beginnings of episodes have larger losses than their ends.
+    Every value is a pale line, a centred running mean over 2% of them a strong one. Where particles
+    start together or are staggered unevenly, the meta-loss is a saw-tooth with the period of an
+    episode, T/W outer steps: the beginnings of episodes have larger losses than their ends.
 
     Args:
       run: a run's directory, or a `metaopt.Run`.

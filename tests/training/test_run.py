@@ -130,6 +130,6 @@ def test_recipes_are_compared(tmp_path):
 
 def test_metrics_are_drawn(run):
     figure = metaopt.plot_metrics(run)
-    assert [axes.get_title() for axes in figure.axes] == ["loss", "snr", "half_cosine"]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["loss", "snr", "half_cosine"]
     with pytest.raises(UserError, match="unknown metric 'los': did you mean 'loss'"):
         metaopt.plot_metrics(run, ["los"])
