@@ -20,7 +20,7 @@ from metaopt.core.types import GradientEstimator, Theta, UnrolledProblem
 from metaopt.diagnosis.diagnose import Candidate
 from metaopt.estimators import ESTIMATORS
 from metaopt.estimators.horizons import as_horizon
-from metaopt.estimators.population import Stagger
+from metaopt.estimators.stagger import Stagger
 from metaopt.pretrained import load as pretrained
 from metaopt.training.experiment import build
 from metaopt.training.run_directory import RunDirectory

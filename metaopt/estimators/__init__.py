@@ -3,8 +3,7 @@
 from collections.abc import Callable
 
 from metaopt.core.types import GradientEstimator
-from metaopt.estimators.es import gpes
-from metaopt.estimators.family import es_single, full_es, nres, pes
+from metaopt.estimators.es import es_single, full_es, gpes, nres, pes
 from metaopt.estimators.forward_mode import forward
 from metaopt.estimators.reverse_mode import bptt, tbptt
 from metaopt.estimators.truncated_es import truncated_es
