@@ -15,7 +15,7 @@ from metaopt.core.errors import UserError
 from metaopt.core.types import GradientEstimator, Theta, UnrolledProblem
 from metaopt.diagnosis.diagnose import Candidate
 from metaopt.estimators.options import Options, changed_to
-from metaopt.estimators.population import Stagger
+from metaopt.estimators.stagger import Stagger
 from metaopt.training.experiment import build
 from metaopt.training.run import load_theta
 from metaopt.training.run_directory import RunDirectory

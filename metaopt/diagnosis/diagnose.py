@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from metaopt.core.sizes import bytes_of
 from metaopt.core.types import GradientEstimator, Key, PyTree, Theta
 from metaopt.diagnosis.moments import Moments, sample, squared_distance
-from metaopt.estimators.population import Stagger
+from metaopt.estimators.stagger import Stagger
 
 POPULATIONS = 8
 """Populations that a budget makes at least, where their size allows it: the error needs them."""

@@ -12,23 +12,21 @@ episode, is NRES, whose variance is the least of the family (Li et al. 2023, arX
 the sum over blocks is the noise itself, and it is all that is kept.
 """
 
-import math
-from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import optax
 from jax.sharding import Mesh
 
 from metaopt.core.types import GradientEstimator, PyTree, Theta, UnrolledProblem
 from metaopt.core.unroll import unroll
 from metaopt.estimators.horizons import Horizon, as_horizon
-from metaopt.estimators.population import Episode, FirstEpisode, Stagger, Window, online, validate
-from metaopt.estimators.shaping import Shaping, shaped_differences, validate_shaping
-
-Sigma = float | Callable[[jax.Array], jax.Array]
-"""A number, or a schedule of the outer step as optax has them."""
+from metaopt.estimators.kernel import Episode, ParticleKernel, Rollout, Window, inner_start
+from metaopt.estimators.noise import Sigma, antithetic, block_noise, sigma_schedule
+from metaopt.estimators.options import Reusing, Smoothed, Windowed, takes
+from metaopt.estimators.population import make_estimator
+from metaopt.estimators.shaping import Shaping, weigh_differences
+from metaopt.estimators.stagger import FirstEpisode, Stagger
 
 
 class Pair(NamedTuple):
@@ -47,6 +45,45 @@ class Pair(NamedTuple):
     noise_sum: PyTree
 
 
+def _estimator(
+    problem: UnrolledProblem, rollout: Rollout, sigma: Sigma, reuse: int | None, shaping: Shaping
+) -> GradientEstimator:
+    """Any member of the family: its rollout and K are what distinguishes it."""
+    schedule = sigma_schedule(sigma)
+    noise, window = block_noise(reuse, rollout), rollout.window
+    halves_axes = jax.tree.map(lambda shared: None if shared else 0, problem.shared)
+
+    def start(theta: Theta, data: PyTree, episode: Episode) -> Pair:
+        scale = schedule(episode.updates)
+        eps, noise_sum = noise.start(theta, episode, scale)
+        of_half = lambda half: inner_start(problem, half, data, episode)
+        inner = jax.vmap(of_half, out_axes=halves_axes)(antithetic(theta, eps))
+        return Pair(inner, scale, noise_sum)
+
+    def advance(theta: Theta, data: PyTree, episode: Episode, pair: Pair) -> Window:
+        eps, total, noise_sum = noise.advance(theta, episode, pair.sigma, pair.noise_sum)
+        run = lambda half, state: unroll(problem, half, state, data, window)
+        both = jax.vmap(run, in_axes=(0, halves_axes), out_axes=(halves_axes, 0))
+        inner, losses = both(antithetic(theta, eps), pair.inner)
+        return Window(pair._replace(inner=inner, noise_sum=noise_sum), total, losses)
+
+    kernel = ParticleKernel(start, advance, 2 * window, weigh_differences(shaping, rollout.mesh))
+    return make_estimator(problem, kernel, rollout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GPES(Reusing, Smoothed):
+    """What `gpes` takes."""
+
+    name: ClassVar[str] = "gpes"
+
+    def arguments(self) -> dict[str, Any]:
+        if self.reuse is None:
+            raise ValueError("it needs a value for reuse, a multiple of the window.")
+        return super().arguments()
+
+
+@takes(GPES)
 def gpes(
     problem: UnrolledProblem,
     *,
@@ -79,12 +116,12 @@ def gpes(
         deviation over particles) or ``"centered_rank"`` (of ranks in [-1/2, 1/2] instead).
       particles_per_chunk: how many of a device's particles advance at a time, at most; what fits
         where it is ``None``. The estimate is the same up to rounding.
-      mesh: spreads the particles over the devices of its axis ``"particles"``, see
-        `metaopt.parallel.sharding.particle_mesh`; the estimate is the same up to the order of a
-        sum.
+      mesh: spreads the particles over devices, see `metaopt.parallel.sharding.particle_mesh`; the
+        estimate is the same up to the order of a sum.
 
     Returns:
-      A `GradientEstimator` on a `metaopt.estimators.population.Population` of `Pair`.
+      A `GradientEstimator` on a `metaopt.estimators.population.Population` of `Pair`, with the
+      metrics of `metaopt.estimators.averages.estimate_of`.
 
     Raises:
       ValueError: for a value out of its range, naming it and the valid ones.
@@ -99,118 +136,150 @@ def gpes(
       >>> int(estimate.metrics["unroll_steps"])
       32
     """
-    horizon = as_horizon(horizon)
-    validate(particles, horizon, window, stagger, first_episode, mesh)
-    schedule = sigma_schedule(sigma)
-    reuse = validate_reuse(reuse, window, horizon.longest)
-    validate_shaping(shaping)
-    halves_axes = jax.tree.map(lambda shared: None if shared else 0, problem.shared)
-
-    def start(theta: Theta, data: PyTree, episode: Episode) -> Pair:
-        scale = schedule(episode.updates)
-        eps = noise(theta, episode, scale, jnp.int32(0))
-        halves = antithetic(theta, eps)
-        key = jax.random.fold_in(episode.key, 0)  # one for both halves
-        init = lambda half: problem.init(half, data, episode.horizon, key)
-        begin = jax.vmap(init, out_axes=halves_axes)
-        return Pair(begin(halves), scale, eps if reuse is None else optax.tree.zeros_like(theta))
-
-    def advance(theta: Theta, data: PyTree, episode: Episode, pair: Pair) -> Window:
-        eps, total, noise_sum = noise_of_window(
-            theta, episode, pair.sigma, pair.noise_sum, reuse=reuse, window=window
-        )
-        run = lambda half, state: unroll(problem, half, state, data, window)
-        both = jax.vmap(run, in_axes=(0, halves_axes), out_axes=(halves_axes, 0))
-        inner, losses = both(antithetic(theta, eps), pair.inner)
-        return Window(pair._replace(inner=inner, noise_sum=noise_sum), total, losses)
-
-    def weigh(pair: Pair, losses: jax.Array, finite: jax.Array) -> jax.Array:
-        return shaped_differences(shaping, losses, finite, mesh) / (2 * pair.sigma**2)
-
-    return online(
-        problem,
-        particles=particles,
-        horizon=horizon,
-        window=window,
-        stagger=stagger,
-        first_episode=first_episode,
-        particles_per_chunk=particles_per_chunk,
-        mesh=mesh,
-        start=start,
-        advance=advance,
-        weigh=weigh,
-        cost=2 * window,
-    )
+    rollout = Rollout(particles, horizon, window, stagger, first_episode, particles_per_chunk, mesh)
+    return _estimator(problem, rollout, sigma, reuse, shaping)
 
 
-def sigma_schedule(sigma: Sigma) -> Callable[[jax.Array], jax.Array]:
-    """A number or a schedule as a function of the outer step, float32.
+@dataclass(frozen=True, kw_only=True)
+class NRES(Windowed, Smoothed):
+    """What `nres` takes."""
 
-    Raises:
-      ValueError: where it is not above 0, at any power of two as the outer step.
-    """
-    if not callable(sigma):
-        if not (isinstance(sigma, (int, float)) and 0 < sigma < math.inf):
-            raise ValueError(f"sigma must be a finite number above 0, got {sigma!r}.")
-        return lambda updates: jnp.float32(sigma)
+    name: ClassVar[str] = "nres"
 
-    def at(updates: jax.Array) -> jax.Array:
-        with jax.numpy_dtype_promotion("standard"):  # optax mixes counters and floats
-            return jnp.asarray(sigma(updates), jnp.float32)
-
-    for step in [0, *(2**k for k in range(31))]:
-        if not 0 < (value := float(at(jnp.int32(step)))) < math.inf:
-            raise ValueError(
-                f"a sigma schedule must stay finite and above 0, got {value:g} at outer step "
-                f"{step}: give it an end value above 0."
-            )
-    return at
+    @property
+    def noise_period(self) -> int:
+        return self.horizon
 
 
-def validate_reuse(reuse: int | None, window: int, longest: int) -> int | None:
-    """K as `noise_of_window` takes it: ``None`` where it is the whole horizon.
-
-    Raises:
-      ValueError: where it is not a multiple of the window up to the horizon.
-    """
-    if reuse is not None and (reuse % window or not window <= reuse <= longest):
-        raise ValueError(
-            f"reuse must be a multiple of window={window} up to horizon={longest}, got {reuse!r}."
-        )
-    return None if reuse == longest else reuse
-
-
-def noise_of_window(
-    theta: Theta,
-    episode: Episode,
-    sigma: jax.Array,
-    noise_sum: PyTree,
+@takes(NRES)
+def nres(
+    problem: UnrolledProblem,
     *,
-    reuse: int | None,
+    particles: int,
+    horizon: int | Horizon,
     window: int,
-) -> tuple[Theta, Theta, PyTree]:
-    """A window's noise eps_n(t), the sum over blocks up to it, and the finished blocks' sum after.
+    sigma: Sigma,
+    stagger: Stagger = "balanced",
+    first_episode: FirstEpisode = "short",
+    shaping: Shaping = "raw",
+    particles_per_chunk: int | None = None,
+    mesh: Mesh | None = None,
+) -> GradientEstimator:
+    """Noise-Reuse Evolution Strategies: one noise for a whole episode (arXiv 2304.12180). K = T.
 
-    ``noise_sum`` is the latter before the window; where ``reuse`` is ``None`` it is the noise, kept
-    because drawing it again for every window of one step costs a fifth of a small problem's time.
+    Unbiased for a theta that stands still, with the least variance of the family. Arguments,
+    result and errors are those of `gpes`.
+
+    Example:
+      >>> from metaopt.tasks import PROBLEMS
+      >>> problem = PROBLEMS["linear_recursion"]()
+      >>> estimator = nres(problem, particles=4, horizon=8, window=2, sigma=0.1)
     """
-    if reuse is None:
-        return noise_sum, noise_sum, noise_sum
-    eps = noise(theta, episode, sigma, episode.elapsed // reuse)
-    total = optax.tree.add(noise_sum, eps)
-    block_ends = (episode.elapsed + window) % reuse == 0
-    return eps, total, optax.tree.where(block_ends, total, noise_sum)
+    rollout = Rollout(particles, horizon, window, stagger, first_episode, particles_per_chunk, mesh)
+    return _estimator(problem, rollout, sigma, None, shaping)
 
 
-def noise(theta: Theta, episode: Episode, sigma: jax.Array, block: jax.Array) -> Theta:
-    """The noise of an episode's block: a function of its key, drawn again wherever it is needed."""
-    key = jax.random.fold_in(jax.random.fold_in(episode.key, 1), block)
-    return optax.tree.scale(sigma, optax.tree.random_like(key, theta))
+@dataclass(frozen=True, kw_only=True)
+class PES(Windowed, Smoothed):
+    """What `pes` takes."""
+
+    name: ClassVar[str] = "pes"
+
+    @property
+    def noise_period(self) -> int:
+        return self.window
 
 
-def antithetic(theta: Theta, eps: Theta) -> Theta:
-    """theta + eps and theta - eps, leaves ``[2, ...]``."""
-    # As a loop, which writes its results down. What is only stacked XLA may add up again within
-    # every operation on a weight, where a window is a single step: up to eight times as slow.
-    signed = lambda sign: jax.tree.map(lambda t, e: t + sign.astype(t.dtype) * e, theta, eps)
-    return jax.lax.map(signed, jnp.array([1.0, -1.0], jnp.float32))
+@takes(PES)
+def pes(
+    problem: UnrolledProblem,
+    *,
+    particles: int,
+    horizon: int | Horizon,
+    window: int,
+    sigma: Sigma,
+    stagger: Stagger = "balanced",
+    first_episode: FirstEpisode = "short",
+    shaping: Shaping = "raw",
+    particles_per_chunk: int | None = None,
+    mesh: Mesh | None = None,
+) -> GradientEstimator:
+    """Persistent Evolution Strategies: fresh noise every window (arXiv 2112.13835). K = W.
+
+    Arguments, result and errors are those of `gpes`.
+
+    Example:
+      >>> from metaopt.tasks import PROBLEMS
+      >>> problem = PROBLEMS["linear_recursion"]()
+      >>> estimator = pes(problem, particles=4, horizon=8, window=2, sigma=0.1)
+    """
+    rollout = Rollout(particles, horizon, window, stagger, first_episode, particles_per_chunk, mesh)
+    return _estimator(problem, rollout, sigma, window, shaping)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ESSingle(Smoothed):
+    """What `es_single` takes."""
+
+    name: ClassVar[str] = "es_single"
+    of_another: ClassVar[str | None] = "nres"
+
+    window: int = 20
+    """W, inner steps between two outer steps; divides the horizon."""
+
+
+@takes(ESSingle)
+def es_single(
+    problem: UnrolledProblem,
+    *,
+    particles: int,
+    horizon: int | Horizon,
+    window: int,
+    sigma: Sigma,
+    shaping: Shaping = "raw",
+    particles_per_chunk: int | None = None,
+    mesh: Mesh | None = None,
+) -> GradientEstimator:
+    """ES-Single: one noise for a whole episode, all particles in step (arXiv 2304.11153).
+
+    `nres` without stagger: an update sees one window of the horizon only. Arguments, result and
+    errors are those of `gpes`.
+
+    Example:
+      >>> from metaopt.tasks import PROBLEMS
+      >>> problem = PROBLEMS["linear_recursion"]()
+      >>> estimator = es_single(problem, particles=4, horizon=8, window=2, sigma=0.1)
+    """
+    rollout = Rollout(particles, horizon, window, "none", "short", particles_per_chunk, mesh)
+    return _estimator(problem, rollout, sigma, None, shaping)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullES(Smoothed):
+    """What `full_es` takes."""
+
+    name: ClassVar[str] = "full_es"
+
+
+@takes(FullES)
+def full_es(
+    problem: UnrolledProblem,
+    *,
+    particles: int,
+    horizon: int | Horizon,
+    sigma: Sigma,
+    shaping: Shaping = "raw",
+    particles_per_chunk: int | None = None,
+    mesh: Mesh | None = None,
+) -> GradientEstimator:
+    """Offline evolution strategies: every update unrolls whole episodes from fresh states. W = T.
+
+    Arguments, result and errors are those of `gpes`.
+
+    Example:
+      >>> from metaopt.tasks import PROBLEMS
+      >>> estimator = full_es(PROBLEMS["linear_recursion"](), particles=4, horizon=8, sigma=0.1)
+    """
+    longest = as_horizon(horizon).longest
+    rollout = Rollout(particles, horizon, longest, "none", "short", particles_per_chunk, mesh)
+    return _estimator(problem, rollout, sigma, None, shaping)

@@ -6,20 +6,22 @@ E[v v^T] = I (the forward gradient of Baydin et al. 2022, arXiv 2202.08587): the
 estimate in the limit of sigma to 0, block rule included.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.sharding import Mesh
 
 from metaopt.core.types import GradientEstimator, PyTree, Theta, UnrolledProblem
 from metaopt.core.unroll import unroll
-from metaopt.estimators.es import noise, noise_of_window, validate_reuse
 from metaopt.estimators.float_leaves import Floats, floats, require_differentiable, with_floats
-from metaopt.estimators.horizons import Horizon, as_horizon
-from metaopt.estimators.population import Episode, FirstEpisode, Stagger, Window, online, validate
-from metaopt.estimators.reverse_mode import as_they_are
+from metaopt.estimators.horizons import Horizon
+from metaopt.estimators.kernel import Episode, ParticleKernel, Rollout, Window, inner_start
+from metaopt.estimators.noise import block_noise
+from metaopt.estimators.options import Reusing, takes
+from metaopt.estimators.population import make_estimator
+from metaopt.estimators.stagger import FirstEpisode, Stagger
 
 
 class Tangent(NamedTuple):
@@ -36,6 +38,14 @@ class Tangent(NamedTuple):
     noise_sum: PyTree
 
 
+@dataclass(frozen=True, kw_only=True)
+class Forward(Reusing):
+    """What `forward` takes."""
+
+    name: ClassVar[str] = "forward"
+
+
+@takes(Forward)
 def forward(
     problem: UnrolledProblem,
     *,
@@ -62,16 +72,16 @@ def forward(
       window: W, inner steps between two updates of theta; divides the (longest) horizon.
       reuse: K, inner steps for which a direction is kept: a multiple of ``window`` up to
         ``horizon``; ``None`` keeps it for the whole episode.
-      stagger: see `metaopt.estimators.gpes`.
-      first_episode: likewise.
-      mesh: likewise.
+      stagger: how phases are spread: ``"balanced"``, ``"random"`` or ``"none"``.
+      first_episode: how a particle gets to its phase: ``"short"`` or ``"burn_in"``.
+      particles_per_chunk: how many of a device's particles advance at a time, at most.
+      mesh: spreads the particles over devices; see `metaopt.estimators.gpes` for these four.
 
     Returns:
       A `GradientEstimator` on a `metaopt.estimators.population.Population` of `Tangent`.
 
     Raises:
-      ValueError: for a problem that is not differentiable, or a value out of its range, naming it
-        and the valid ones.
+      ValueError: for a problem that is not differentiable, or a value out of its range.
 
     Example:
       >>> from metaopt.tasks import PROBLEMS
@@ -84,19 +94,17 @@ def forward(
       16
     """
     require_differentiable(problem, "forward")
-    horizon = as_horizon(horizon)
-    validate(particles, horizon, window, stagger, first_episode, mesh)
-    reuse = validate_reuse(reuse, window, horizon.longest)
-    unit = jnp.float32(1)
+    rollout = Rollout(particles, horizon, window, stagger, first_episode, particles_per_chunk, mesh)
+    noise, unit = block_noise(reuse, rollout), jnp.float32(1)
 
     def start(theta: Theta, data: PyTree, episode: Episode) -> Tangent:
         def begin(theta):
-            inner = problem.init(theta, data, episode.horizon, jax.random.fold_in(episode.key, 0))
+            inner = inner_start(problem, theta, data, episode)
             return floats(inner), inner
 
-        v = noise(theta, episode, unit, jnp.int32(0))
+        v, noise_sum = noise.start(theta, episode, unit)
         _, tangent, inner = jax.jvp(begin, (theta,), (v,), has_aux=True)
-        return Tangent(inner, tangent, v if reuse is None else optax.tree.zeros_like(theta))
+        return Tangent(inner, tangent, noise_sum)
 
     def advance(theta: Theta, data: PyTree, episode: Episode, carry: Tangent) -> Window:
         def run(theta, leaves):
@@ -104,26 +112,11 @@ def forward(
             inner, losses = unroll(problem, theta, inner, data, window)
             return (floats(inner), losses.mean()), (inner, losses)
 
-        v, total, noise_sum = noise_of_window(
-            theta, episode, unit, carry.noise_sum, reuse=reuse, window=window
-        )
+        v, total, noise_sum = noise.advance(theta, episode, unit, carry.noise_sum)
         _, (tangent, slope), (inner, losses) = jax.jvp(
             run, (theta, floats(carry.inner)), (v, carry.tangent), has_aux=True
         )
         direction = jax.tree.map(lambda leaf: slope.astype(leaf.dtype) * leaf, total)
         return Window(Tangent(inner, tangent, noise_sum), direction, losses[None])
 
-    return online(
-        problem,
-        particles=particles,
-        horizon=horizon,
-        window=window,
-        stagger=stagger,
-        first_episode=first_episode,
-        particles_per_chunk=particles_per_chunk,
-        mesh=mesh,
-        start=start,
-        advance=advance,
-        weigh=as_they_are,
-        cost=window,
-    )
+    return make_estimator(problem, ParticleKernel(start, advance, cost=window), rollout)

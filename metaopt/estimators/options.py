@@ -105,6 +105,18 @@ class Smoothed(Options):
         return given
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reusing(Windowed):
+    """What estimators take that keep a noise for so many steps."""
+
+    reuse: int | None = None
+    """K, inner steps for which one noise is kept: a multiple of the window up to the horizon."""
+
+    @property
+    def noise_period(self) -> int:
+        return self.reuse or self.horizon
+
+
 def takes(options: type[Options]) -> Callable[[F], F]:
     """Marks an estimator's factory with the dataclass of its options."""
 
@@ -147,105 +159,3 @@ def _horizon(longest: int, shortest: int | None, updates: int | None) -> int | H
     if updates is None:
         return log_uniform(shortest, longest)
     return growing(shortest, longest, updates=updates)
-
-
-@dataclass(frozen=True, kw_only=True)
-class NRES(Windowed, Smoothed):
-    """What `nres` takes."""
-
-    name: ClassVar[str] = "nres"
-
-    @property
-    def noise_period(self) -> int:
-        return self.horizon
-
-
-@dataclass(frozen=True, kw_only=True)
-class PES(Windowed, Smoothed):
-    """What `pes` takes."""
-
-    name: ClassVar[str] = "pes"
-
-    @property
-    def noise_period(self) -> int:
-        return self.window
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reusing(Windowed):
-    """What estimators take that keep a noise for so many steps."""
-
-    reuse: int | None = None
-    """K, inner steps for which one noise is kept: a multiple of the window up to the horizon."""
-
-    @property
-    def noise_period(self) -> int:
-        return self.reuse or self.horizon
-
-
-@dataclass(frozen=True, kw_only=True)
-class GPES(Reusing, Smoothed):
-    """What `gpes` takes."""
-
-    name: ClassVar[str] = "gpes"
-
-    def arguments(self) -> dict[str, Any]:
-        if self.reuse is None:
-            raise ValueError("it needs a value for reuse, a multiple of the window.")
-        return super().arguments()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ESSingle(Smoothed):
-    """What `es_single` takes."""
-
-    name: ClassVar[str] = "es_single"
-    of_another: ClassVar[str | None] = "nres"
-
-    window: int = 20
-    """W, inner steps between two outer steps; divides the horizon."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FullES(Smoothed):
-    """What `full_es` takes."""
-
-    name: ClassVar[str] = "full_es"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TruncatedES(Windowed, Smoothed):
-    """What `truncated_es` takes."""
-
-    name: ClassVar[str] = "truncated_es"
-
-
-@dataclass(frozen=True, kw_only=True)
-class BPTT(Options):
-    """What `bptt` takes."""
-
-    name: ClassVar[str] = "bptt"
-
-    remat: bool = True
-    """Keep O(sqrt T) states instead of O(T), for one more unroll."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TBPTT(Windowed):
-    """What `tbptt` takes."""
-
-    name: ClassVar[str] = "tbptt"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Forward(Reusing):
-    """What `forward` takes."""
-
-    name: ClassVar[str] = "forward"
-
-
-@dataclass(frozen=True, kw_only=True)
-class UORO(Windowed):
-    """What `uoro` takes."""
-
-    name: ClassVar[str] = "uoro"

@@ -5,6 +5,9 @@ a particle whose gradient overflows is left out, started anew and counted.
 """
 
 import math
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +17,23 @@ from metaopt.core.types import GradientEstimator, PyTree, Theta, UnrolledProblem
 from metaopt.core.unroll import unroll
 from metaopt.estimators.float_leaves import require_differentiable
 from metaopt.estimators.horizons import Horizon, as_horizon
-from metaopt.estimators.population import Episode, FirstEpisode, Stagger, Window, online
+from metaopt.estimators.kernel import Episode, ParticleKernel, Rollout, Window, inner_start
+from metaopt.estimators.options import Options, Windowed, takes
+from metaopt.estimators.population import make_estimator
+from metaopt.estimators.stagger import FirstEpisode, Stagger
 
 
+@dataclass(frozen=True, kw_only=True)
+class BPTT(Options):
+    """What `bptt` takes."""
+
+    name: ClassVar[str] = "bptt"
+
+    remat: bool = True
+    """Keep O(sqrt T) states instead of O(T), for one more unroll."""
+
+
+@takes(BPTT)
 def bptt(
     problem: UnrolledProblem,
     *,
@@ -37,14 +54,14 @@ def bptt(
       remat: keep the states at the ends of about sqrt(T) segments only, and unroll each segment
         again on the way back (Chen et al. 2016, arXiv 1604.06174): memory O(sqrt T) instead of
         O(T) for one more unroll, which ``unroll_steps`` does not count.
+      particles_per_chunk: how many of a device's particles advance at a time, at most.
       mesh: spreads the particles over devices, see `metaopt.estimators.gpes`.
 
     Returns:
       A `GradientEstimator` on a `metaopt.estimators.population.Population` that carries nothing.
 
     Raises:
-      ValueError: for a problem that is not differentiable, or a value out of its range, naming it
-        and the valid ones.
+      ValueError: for a problem that is not differentiable, or a value out of its range.
 
     Example:
       >>> from metaopt.tasks import PROBLEMS
@@ -58,35 +75,31 @@ def bptt(
     """
     require_differentiable(problem, "bptt")
     length = as_horizon(horizon).longest
+    rollout = Rollout(particles, horizon, length, "none", "short", particles_per_chunk, mesh)
     run = unroll_in_segments if remat else unroll
 
     def advance(theta: Theta, data: PyTree, episode: Episode, carry: PyTree) -> Window:
         def objective(theta):
             # The start is made here, not kept: theta shapes it as well.
-            key = jax.random.fold_in(episode.key, 0)
-            state = problem.init(theta, data, episode.horizon, key)
+            state = inner_start(problem, theta, data, episode)
             _, losses = run(problem, theta, state, data, length)
             return losses.mean(), losses
 
         grad, losses = jax.grad(objective, has_aux=True)(theta)
         return Window(carry, grad, losses[None])
 
-    return online(
-        problem,
-        particles=particles,
-        horizon=horizon,
-        window=length,
-        stagger="none",
-        first_episode="short",
-        particles_per_chunk=particles_per_chunk,
-        mesh=mesh,
-        start=lambda theta, data, episode: (),
-        advance=advance,
-        weigh=as_they_are,
-        cost=length,
-    )
+    nothing = lambda theta, data, episode: ()
+    return make_estimator(problem, ParticleKernel(nothing, advance, cost=length), rollout)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TBPTT(Windowed):
+    """What `tbptt` takes."""
+
+    name: ClassVar[str] = "tbptt"
+
+
+@takes(TBPTT)
 def tbptt(
     problem: UnrolledProblem,
     *,
@@ -101,11 +114,23 @@ def tbptt(
     """Truncated backpropagation: a window's gradient from a state that is taken as given.
 
     Biased: what theta did to the state before the window is left out (Tallec and Ollivier 2017,
-    arXiv 1705.08209). The arguments are those of `metaopt.estimators.gpes`.
+    arXiv 1705.08209).
+
+    Args:
+      problem: what is unrolled; differentiable.
+      particles: N, the number of episodes that are under way.
+      horizon: T, inner steps an episode, or a distribution of them (`metaopt.estimators.horizons`).
+      window: W, inner steps between two updates of theta; divides the (longest) horizon.
+      stagger: how phases are spread: ``"balanced"``, ``"random"`` or ``"none"``.
+      first_episode: how a particle gets to its phase: ``"short"`` or ``"burn_in"``.
+      particles_per_chunk: how many of a device's particles advance at a time, at most.
+      mesh: spreads the particles over devices; see `metaopt.estimators.gpes` for these four.
+
+    Returns:
+      A `GradientEstimator` on a `metaopt.estimators.population.Population` of the problem's states.
 
     Raises:
-      ValueError: for a problem that is not differentiable, or a value out of its range, naming it
-        and the valid ones.
+      ValueError: for a problem that is not differentiable, or a value out of its range.
 
     Example:
       >>> from metaopt.tasks import PROBLEMS
@@ -113,9 +138,7 @@ def tbptt(
       >>> estimator = tbptt(problem, particles=4, horizon=8, window=2)
     """
     require_differentiable(problem, "tbptt")
-
-    def start(theta: Theta, data: PyTree, episode: Episode) -> PyTree:
-        return problem.init(theta, data, episode.horizon, jax.random.fold_in(episode.key, 0))
+    rollout = Rollout(particles, horizon, window, stagger, first_episode, particles_per_chunk, mesh)
 
     def advance(theta: Theta, data: PyTree, episode: Episode, inner: PyTree) -> Window:
         def objective(theta):
@@ -125,20 +148,8 @@ def tbptt(
         grad, (after, losses) = jax.grad(objective, has_aux=True)(theta)
         return Window(after, grad, losses[None])
 
-    return online(
-        problem,
-        particles=particles,
-        horizon=horizon,
-        window=window,
-        stagger=stagger,
-        first_episode=first_episode,
-        particles_per_chunk=particles_per_chunk,
-        mesh=mesh,
-        start=start,
-        advance=advance,
-        weigh=as_they_are,
-        cost=window,
-    )
+    kernel = ParticleKernel(partial(inner_start, problem), advance, cost=window)
+    return make_estimator(problem, kernel, rollout)
 
 
 def unroll_in_segments(
@@ -168,8 +179,3 @@ def unroll_in_segments(
         state, last = segment(rest)(theta, state)
         losses = jnp.concatenate([losses, last])
     return state, losses
-
-
-def as_they_are(carry: PyTree, losses: jax.Array, finite: jax.Array) -> jax.Array:
-    """Weights of 1 ``[n]``: the directions are the estimates themselves."""
-    return jnp.ones_like(losses[:, 0, 0])

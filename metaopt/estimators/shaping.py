@@ -1,14 +1,33 @@
 """Shaping of the losses' differences: what an ES estimate weighs its noise with."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from metaopt.core.types import PyTree
+from metaopt.estimators.kernel import require_one_of
 from metaopt.parallel.sharding import gather_particles
 
 Shaping = Literal["raw", "standardise", "centered_rank"]
+
+
+def weigh_differences(
+    shaping: Shaping, mesh: Mesh | None
+) -> Callable[[PyTree, jax.Array, jax.Array], jax.Array]:
+    """A kernel's ``weigh``: shaped differences over 2 sigma^2, with the carry's own ``sigma``.
+
+    Raises:
+      ValueError: for an unknown shaping.
+    """
+    require_one_of("shaping", shaping, Shaping)
+
+    def weigh(carry: PyTree, losses: jax.Array, finite: jax.Array) -> jax.Array:
+        return shaped_differences(shaping, losses, finite, mesh) / (2 * carry.sigma**2)
+
+    return weigh
 
 
 def shaped_differences(
@@ -48,11 +67,3 @@ def shaped_differences(
     doubled = lambda x: jnp.searchsorted(pool, x, "left") + jnp.searchsorted(pool, x, "right")
     own = losses.mean(axis=2)
     return (doubled(own[:, 0]) - doubled(own[:, 1])).astype(jnp.float32) / 2 / last
-
-
-def validate_shaping(shaping: str) -> None:
-    """Refuses an unknown name."""
-    if shaping not in ("raw", "standardise", "centered_rank"):
-        raise ValueError(
-            f"shaping must be 'raw', 'standardise' or 'centered_rank', got {shaping!r}."
-        )

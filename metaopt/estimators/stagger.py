@@ -9,6 +9,7 @@ import numpy as np
 from metaopt.core.types import Key
 
 Stagger = Literal["balanced", "random", "none"]
+FirstEpisode = Literal["short", "burn_in"]
 
 
 def all_phases(stagger: Stagger, particles: int, key: Key) -> jax.Array:

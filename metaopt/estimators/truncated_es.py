@@ -6,17 +6,21 @@ the window is left out of the gradient. Metz et al. 2019 (arXiv 1810.10180) trai
 over truncated unrolls; Li et al. 2023 (arXiv 2304.12180) compare it with the unbiased family.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import jax
 from jax.sharding import Mesh
 
 from metaopt.core.types import GradientEstimator, PyTree, Theta, UnrolledProblem
 from metaopt.core.unroll import unroll
-from metaopt.estimators.es import Sigma, antithetic, noise, sigma_schedule
 from metaopt.estimators.horizons import Horizon
-from metaopt.estimators.population import Episode, FirstEpisode, Stagger, Window, online
-from metaopt.estimators.shaping import Shaping, shaped_differences, validate_shaping
+from metaopt.estimators.kernel import Episode, ParticleKernel, Rollout, Window, inner_start
+from metaopt.estimators.noise import Sigma, antithetic, noise_of_block, sigma_schedule
+from metaopt.estimators.options import Smoothed, Windowed, takes
+from metaopt.estimators.population import make_estimator
+from metaopt.estimators.shaping import Shaping, weigh_differences
+from metaopt.estimators.stagger import FirstEpisode, Stagger
 
 
 class Centre(NamedTuple):
@@ -31,6 +35,14 @@ class Centre(NamedTuple):
     sigma: jax.Array
 
 
+@dataclass(frozen=True, kw_only=True)
+class TruncatedES(Windowed, Smoothed):
+    """What `truncated_es` takes."""
+
+    name: ClassVar[str] = "truncated_es"
+
+
+@takes(TruncatedES)
 def truncated_es(
     problem: UnrolledProblem,
     *,
@@ -46,42 +58,28 @@ def truncated_es(
 ) -> GradientEstimator:
     """Truncated ES: fresh noise every window and nothing remembered, so biased.
 
-    The arguments are those of `metaopt.estimators.gpes`. Costs 3 N W an update.
+    Arguments and errors are those of `metaopt.estimators.gpes`. Costs 3 N W an update.
+
+    Returns:
+      A `GradientEstimator` on a `metaopt.estimators.population.Population` of `Centre`.
 
     Example:
       >>> from metaopt.tasks import PROBLEMS
       >>> problem = PROBLEMS["linear_recursion"]()
       >>> estimator = truncated_es(problem, particles=4, horizon=8, window=2, sigma=0.1)
     """
+    rollout = Rollout(particles, horizon, window, stagger, first_episode, particles_per_chunk, mesh)
     schedule = sigma_schedule(sigma)
-    validate_shaping(shaping)
 
     def start(theta: Theta, data: PyTree, episode: Episode) -> Centre:
-        inner = problem.init(theta, data, episode.horizon, jax.random.fold_in(episode.key, 0))
-        return Centre(inner, schedule(episode.updates))
+        return Centre(inner_start(problem, theta, data, episode), schedule(episode.updates))
 
     def advance(theta: Theta, data: PyTree, episode: Episode, centre: Centre) -> Window:
-        eps = noise(theta, episode, centre.sigma, episode.elapsed)
-        _, losses = jax.vmap(lambda half: unroll(problem, half, centre.inner, data, window))(
-            antithetic(theta, eps)
-        )
-        inner, _ = unroll(problem, theta, centre.inner, data, window)
+        eps = noise_of_block(theta, episode, centre.sigma, episode.elapsed)
+        run = lambda half: unroll(problem, half, centre.inner, data, window)
+        _, losses = jax.vmap(run)(antithetic(theta, eps))
+        inner, _ = run(theta)
         return Window(centre._replace(inner=inner), eps, losses)
 
-    def weigh(centre: Centre, losses: jax.Array, finite: jax.Array) -> jax.Array:
-        return shaped_differences(shaping, losses, finite, mesh) / (2 * centre.sigma**2)
-
-    return online(
-        problem,
-        particles=particles,
-        horizon=horizon,
-        window=window,
-        stagger=stagger,
-        first_episode=first_episode,
-        particles_per_chunk=particles_per_chunk,
-        mesh=mesh,
-        start=start,
-        advance=advance,
-        weigh=weigh,
-        cost=3 * window,
-    )
+    kernel = ParticleKernel(start, advance, 3 * window, weigh_differences(shaping, mesh))
+    return make_estimator(problem, kernel, rollout)

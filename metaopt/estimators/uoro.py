@@ -9,7 +9,8 @@ which is unbiased again: nu is independent of the past, and E[nu nu^T] = I (Tall
 2017, arXiv 1702.05043).
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +21,10 @@ from metaopt.core.types import GradientEstimator, Key, PyTree, Theta, UnrolledPr
 from metaopt.core.unroll import unroll
 from metaopt.estimators.float_leaves import Floats, floats, require_differentiable, with_floats
 from metaopt.estimators.horizons import Horizon
-from metaopt.estimators.population import Episode, FirstEpisode, Stagger, Window, online
-from metaopt.estimators.reverse_mode import as_they_are
+from metaopt.estimators.kernel import Episode, ParticleKernel, Rollout, Window, inner_start
+from metaopt.estimators.options import Windowed, takes
+from metaopt.estimators.population import make_estimator
+from metaopt.estimators.stagger import FirstEpisode, Stagger
 
 EPSILON = 1e-7
 """Keeps the scales rho finite and above 0."""
@@ -41,6 +44,14 @@ class RankOne(NamedTuple):
     cotangent: Theta
 
 
+@dataclass(frozen=True, kw_only=True)
+class UORO(Windowed):
+    """What `uoro` takes."""
+
+    name: ClassVar[str] = "uoro"
+
+
+@takes(UORO)
 def uoro(
     problem: UnrolledProblem,
     *,
@@ -54,17 +65,25 @@ def uoro(
 ) -> GradientEstimator:
     """Unbiased online recurrent optimization: rank-one forward accumulation (arXiv 1702.05043).
 
-    The arguments are those of `metaopt.estimators.gpes`. The estimate is the window's mean of
-    g_t = (dL_t/ds . s~) theta~ + dL_t/dtheta, where L_t is a function of the state before step t
-    and of theta. At an episode's start the rank-one product is that of the initial state's own
-    dependence on theta: zero where there is none.
+    The estimate is the window's mean of g_t = (dL_t/ds . s~) theta~ + dL_t/dtheta, where L_t is a
+    function of the state before step t and of theta. At an episode's start the rank-one product is
+    that of the initial state's own dependence on theta: zero if it has none.
+
+    Args:
+      problem: what is unrolled; differentiable.
+      particles: N, the number of rank-one products at a time.
+      horizon: T, inner steps an episode, or a distribution of them (`metaopt.estimators.horizons`).
+      window: W, inner steps between two updates of theta; divides the (longest) horizon.
+      stagger: how phases are spread: ``"balanced"``, ``"random"`` or ``"none"``.
+      first_episode: how a particle gets to its phase: ``"short"`` or ``"burn_in"``.
+      particles_per_chunk: how many of a device's particles advance at a time, at most.
+      mesh: spreads the particles over devices; see `metaopt.estimators.gpes` for these four.
 
     Returns:
       A `GradientEstimator` on a `metaopt.estimators.population.Population` of `RankOne`.
 
     Raises:
-      ValueError: for a problem that is not differentiable, or a value out of its range, naming it
-        and the valid ones.
+      ValueError: for a problem that is not differentiable, or a value out of its range.
 
     Example:
       >>> from metaopt.tasks import PROBLEMS
@@ -77,10 +96,11 @@ def uoro(
       16
     """
     require_differentiable(problem, "uoro")
+    rollout = Rollout(particles, horizon, window, stagger, first_episode, particles_per_chunk, mesh)
 
     def start(theta: Theta, data: PyTree, episode: Episode) -> RankOne:
         def begin(theta):
-            inner = problem.init(theta, data, episode.horizon, jax.random.fold_in(episode.key, 0))
+            inner = inner_start(problem, theta, data, episode)
             return floats(inner), inner
 
         leaves, pull, inner = jax.vjp(begin, theta, has_aux=True)
@@ -120,20 +140,7 @@ def uoro(
         mean = jax.tree.map(lambda leaf: leaf / window, grad_sum)
         return Window(carry, mean, losses[None])
 
-    return online(
-        problem,
-        particles=particles,
-        horizon=horizon,
-        window=window,
-        stagger=stagger,
-        first_episode=first_episode,
-        particles_per_chunk=particles_per_chunk,
-        mesh=mesh,
-        start=start,
-        advance=advance,
-        weigh=as_they_are,
-        cost=window,
-    )
+    return make_estimator(problem, ParticleKernel(start, advance, cost=window), rollout)
 
 
 def signs(key: Key, step: jax.Array, leaves: Floats) -> Floats:
