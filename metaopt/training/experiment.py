@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from metaopt.config.components import call, make
 from metaopt.config.registry import choose
-from metaopt.config.schema import Component, Config, EstimatorConfig, OuterConfig
+from metaopt.config.schema import Config, EstimatorConfig, OuterConfig, trained_tasks
 from metaopt.core import inner
 from metaopt.core.errors import UserError
 from metaopt.core.theta import theta_paths, unflatten_theta
@@ -69,7 +69,11 @@ def build(config: Config, mesh: Mesh | None = None) -> Experiment:
     """
     for name in ("outer_steps", "checkpoint_every", "keep_checkpoints", "log_every"):
         _at_least(1, name, getattr(config, name))
-    _at_least(0, "evaluation.seeds", config.evaluation.seeds)
+    if config.evaluation.seeds < 2 and config.evaluation.seeds != 0:
+        raise UserError(
+            "evaluation.seeds must be at least 2, or 0 for no evaluation, got "
+            f"{config.evaluation.seeds}."
+        )
     if config.evaluation.num_steps is not None:
         _at_least(1, "evaluation.num_steps", config.evaluation.num_steps)
     if config.problem.name == "training":
@@ -122,9 +126,8 @@ def _mixture(
         )
     optimizer = make("learned optimizer", config.optimizer)
     problems, parts = [first], {config.task.name: estimator}
-    for text in config.mixture:
-        name, *args = text.split() or [""]
-        task = make("task", Component(name, tuple(args)))
+    for component in trained_tasks(config)[1:]:
+        task, name = make("task", component), component.name
         name = f"{name}_{len(parts) + 1}" if name in parts else name
         problems.append(inner.training(task, optimizer))
         parts[name] = _estimator(config, problems[-1], mesh)
