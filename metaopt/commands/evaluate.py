@@ -16,9 +16,11 @@ class Evaluate:
     names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     """Trained optimizers: what metaopt.load takes, such as the directory of a run."""
     tasks: tuple[str, ...] = ()
-    """Names, also with arguments, as digits_mlp:hidden=[64]; what the optimizers were trained on if
-    not given."""
-    baselines: tuple[str, ...] = ("adam", "adamw", "sgdm", "lion")
+    """Names, also with arguments, as digits_mlp:hidden=[64]; if not given, all that the optimizers
+    were trained on."""
+    baselines: tuple[str, ...] = (
+        "adam", "adam_cosine", "adamw", "adamw_cosine", "sgdm", "lion"
+    )  # fmt: skip
     """What they have to beat, each with its learning rate swept; speed-ups are over the first."""
     num_steps: int | None = None
     """T, inner steps of a run; as in the first one's training if not given."""
@@ -41,9 +43,9 @@ class Evaluate:
         from rich.console import Console
 
         from metaopt.evaluation.evaluate import evaluate
+        from metaopt.evaluation.show import show, show_progress
 
         console = Console(quiet=self.quiet)
-        say = lambda text: console.print(text, highlight=False, soft_wrap=True)
         found = evaluate(
             self.names,
             tasks=self.tasks,
@@ -54,9 +56,9 @@ class Evaluate:
             grid=self.grid,
             out=self.out,
             anew=self.anew,
-            on_progress=lambda what, done, total: say(f"{done + 1}/{total} {what}"),
+            on_progress=show_progress(console),
         )
-        console.print(found.table())
-        console.print(found.summary())
-        say(f"Report: {self.out / 'report.html'}")
+        show(found, console)
+        report = f"Report: {self.out / 'report.html'}"
+        console.print(report, highlight=False, soft_wrap=True, markup=False)
         return 0

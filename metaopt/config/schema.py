@@ -44,10 +44,10 @@ class OuterConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """The comparison with tuned Adam after training."""
+    """The evaluation against tuned baselines after training."""
 
     seeds: int = 16
-    """Inner runs for each optimizer and learning rate; 0 leaves the evaluation out."""
+    """Inner runs for each optimizer and learning rate, at least 2; 0 leaves the evaluation out."""
     num_steps: int | None = None
     """Inner steps a run; the horizon if not given."""
 
@@ -148,6 +148,17 @@ def mismatches(old: Config, new: Config) -> list[str]:
     free = lambda name: name in FREE or name.split(".")[0] in FREE
     differing = [n for n in [*b, *(a.keys() - b.keys())] if a.get(n) != b.get(n) and not free(n)]
     return [f"{name}: {a.get(name)!r} there, {b.get(name)!r} here" for name in differing]
+
+
+def trained_tasks(config: Config) -> tuple[Component, ...]:
+    """Every task that theta is trained on: the task, and those of the mixture.
+
+    Example:
+      >>> [task.name for task in trained_tasks(Config(mixture=("quadratic dim=3",)))]
+      ['digits_mlp', 'quadratic']
+    """
+    further = (text.split() or [""] for text in config.mixture)
+    return config.task, *(Component(name, tuple(args)) for name, *args in further)
 
 
 def parse_args(args: tuple[str, ...]) -> dict[str, Any]:

@@ -16,24 +16,29 @@ from metaopt.core.errors import UserError
 from metaopt.core.files import make_folder
 from metaopt.core.types import Task
 from metaopt.evaluation import grids
-from metaopt.evaluation.baselines import RATES, baseline
+from metaopt.evaluation.baselines import RATES, baseline, baseline_of
 from metaopt.evaluation.inputs import (
     Trained,
+    TrainedOn,
     check,
     num_steps_of,
     tasks_by_label,
     trained_by_name,
 )
 from metaopt.evaluation.measures import Row, summarise
+from metaopt.evaluation.outside import in_trained_range
 from metaopt.evaluation.report import Evaluation, write
-from metaopt.evaluation.trials import LONGER, Trial, horizons_of, measured_every, run_trial
+from metaopt.evaluation.trials import Trial, horizons_of, measured_every, run_trial
+from metaopt.training.save import hardware, versions
+
+OnProgress = Callable[[str, int, int], None]
 
 
 def evaluate(
     optimizers: str | Path | Sequence[str | Path] | Mapping[str, Trained],
     *,
     tasks: Sequence[str | Component] | Mapping[str, Task] = (),
-    baselines: Sequence[str] = ("adam", "adamw", "sgdm", "lion"),
+    baselines: Sequence[str] = ("adam", "adam_cosine", "adamw", "adamw_cosine", "sgdm", "lion"),
     num_steps: int | None = None,
     seeds: int = 5,
     rates: Sequence[float] = RATES,
@@ -41,14 +46,14 @@ def evaluate(
     grid: bool = False,
     out: str | Path | None = None,
     anew: bool = False,
-    on_progress: Callable[[str, int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Every optimizer on every task, against baselines whose learning rates were swept.
 
     Args:
       optimizers: trained ones, each as `metaopt.load` takes it; or name -> (optimizer, theta).
       tasks: names in the catalogue, also as ``"digits_mlp:hidden=[64]"``; or name -> task, of your
-        own; if none is given, those that the optimizers were trained on.
+        own; if none is given, all those that the optimizers were trained on.
       baselines: names of baselines, as `metaopt list` shows them; the first is the reference.
       num_steps: T; if not given, that of the first optimizer's training.
       seeds: runs of each, at least 2; fewer than 5 say little.
@@ -56,7 +61,7 @@ def evaluate(
       split: whose loss decides: ``"train"``, ``"valid"`` or ``"test"``.
       grid: also measure meta-generalisation over width, depth and horizon on ``digits_mlp``.
       out: a folder for ``report.html``, ``evaluation.json``, ``curves.npz`` and the cache, from
-        which an interrupted evaluation goes on; ``None`` writes nothing.
+        which an interrupted evaluation resumes; ``None`` writes nothing.
       anew: do not use the cache.
       on_progress: called with what is about to be run, how many are done, and how many there are.
 
@@ -73,51 +78,84 @@ def evaluate(
       >>> found
       <Evaluation of mine against sgd on quadratic: 2 seeds of 4 steps>
     """
-    trained, origins = trained_by_name(optimizers)
+    trained, known = trained_by_name(optimizers)
+    found = measure(
+        trained, known,
+        tasks=tasks, baselines=baselines, num_steps=num_steps, seeds=seeds, rates=rates,
+        split=split, grid=grid, anew=anew, on_progress=on_progress,
+        cache=None if out is None else Path(out) / "cache",
+    )  # fmt: skip
+    if out is not None:
+        write(found, Path(out))
+    return found
+
+
+def measure(
+    trained: Mapping[str, Trained],
+    known: Mapping[str, TrainedOn],
+    *,
+    tasks: Sequence[str | Component] | Mapping[str, Task],
+    baselines: Sequence[str],
+    num_steps: int | None,
+    seeds: int,
+    rates: Sequence[float] = RATES,
+    split: str = "test",
+    grid: bool = False,
+    cache: Path | None = None,
+    anew: bool = False,
+    on_progress: OnProgress | None = None,
+) -> Evaluation:
+    """The same of optimizers that are read already; writes nothing but the cache.
+
+    Args:
+      trained: name -> (optimizer, theta).
+      known: what those that say it were trained on.
+      cache: a folder with the trials of earlier calls.
+      tasks, baselines, num_steps, seeds, rates, split, grid, anew, on_progress: see `evaluate`.
+    """
     swept = {name: baseline(name) for name in dict.fromkeys(baselines)}
     check(trained, swept, seeds, rates, split)
-    made = tasks_by_label(tasks, origins)
-    T = num_steps if num_steps is not None else num_steps_of(origins)
+    made = tasks_by_label(tasks, known)
+    T = num_steps if num_steps is not None else num_steps_of(known)
     if T < 1:
         raise UserError(f"num_steps must be at least 1, got {T}.")
-    every = measured_every(T)
-    cache = make_folder(Path(out)) / "cache" if out is not None else None
-    thetas = jnp.array(rates, jnp.float32)
-    total = len(made) * (len(trained) + len(swept))
+    if cache is not None:
+        make_folder(cache.parent)
+    every, (reference, *_) = measured_every(T), swept
+    alone = lambda theta: jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], theta)
+    thetas = {name: alone(theta) for name, (_, theta) in trained.items()}
+    thetas |= dict.fromkeys(swept, jnp.array(rates, jnp.float32))
+    rules = {name: optimizer for name, (optimizer, _) in trained.items()} | swept
+    total = len(made) * len(rules)
     total += grid * len(grids.WIDTHS) * len(grids.DEPTHS) * (len(trained) + 1)
     done = 0
 
-    def run(task, what, data, optimizer, thetas, horizons, count=seeds) -> Trial:
+    def run(task, label, data, name, horizons, count=seeds) -> Trial:
         nonlocal done
         if on_progress is not None:
-            on_progress(what, done, total)
+            on_progress(f"{name} on {label}", done, total)
+        constant = name in swept and not baseline_of(name).scheduled
         trial, _ = run_trial(
-            task, optimizer, thetas, data,
-            horizons=horizons, every=every, seeds=count, cache=cache, anew=anew,
+            task, rules[name], thetas[name], data,
+            horizons=horizons[-1:] if constant else horizons,
+            every=every, seeds=count, cache=cache, anew=anew,
         )  # fmt: skip
         done += 1
-        return trial
+        return trial.with_starts(horizons, every) if constant else trial
 
     trials: dict[str, dict[str, Trial]] = {}
     rows: list[Row] = []
     for label, task in made.items():
-        data, of = task.data(), {}
-        for name, (optimizer, theta) in trained.items():
-            alone = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], theta)
-            of[name] = run(task, f"{name} on {label}", data, optimizer, alone, horizons_of(T))
-        for name, optimizer in swept.items():
-            of[name] = run(task, f"{name} on {label}", data, optimizer, thetas, (LONGER * T,))
-        trials[label] = of
+        data = task.data()
+        # Of the other baselines only the runs of T steps are read.
+        read = lambda name: (T,) if name in swept and name != reference else horizons_of(T)
+        trials[label] = {name: run(task, label, data, name, read(name)) for name in rules}
         rows += summarise(
-            label, task.loss_cap, of,
+            label, task.loss_cap, trials[label],
             rates=tuple(rates), baselines=tuple(swept), num_steps=T, every=every, split=split,
         )  # fmt: skip
-    reference, *_ = swept
-    measured = grids.measure_grids(
-        trained, (reference, swept[reference]), thetas,
-        horizons=(horizons_of(T)[0], T, horizons_of(T)[-1]), every=every, split=split, run=run,
-    ) if grid else ()  # fmt: skip
-    found = Evaluation(
+    sizes = (horizons_of(T)[0], T, horizons_of(T)[-1])
+    return Evaluation(
         optimizers=tuple(trained),
         baselines=tuple(swept),
         tasks=tuple(made),
@@ -129,8 +167,12 @@ def evaluate(
         trials=trials,
         caps={label: task.loss_cap for label, task in made.items()},
         rows=tuple(rows),
-        grids=measured,
+        grids=grids.measure_grids(trained, reference, horizons=sizes, split=split, run=run)
+        if grid
+        else (),
+        ranges={
+            label: {name: in_trained_range(known.get(name), label, task, T) for name in trained}
+            for label, task in made.items()
+        },
+        machine=f"{hardware()}; {', '.join(f'{name} {v}' for name, v in versions().items())}",
     )
-    if out is not None:
-        write(found, Path(out))
-    return found

@@ -4,13 +4,14 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from metaopt.config.components import make
 from metaopt.config.registry import catalogue, choose
-from metaopt.config.schema import Component, from_json
+from metaopt.config.schema import Component, Config, from_json, trained_tasks
 from metaopt.core.errors import UserError
 from metaopt.core.types import LearnedOptimizer, Task, Theta
-from metaopt.evaluation.trials import SPLITS
+from metaopt.evaluation.runs import SPLITS
 from metaopt.pretrained import artefact
 from metaopt.pretrained import load as pretrained
 from metaopt.pretrained.shipped import directory_of
@@ -18,25 +19,54 @@ from metaopt.pretrained.shipped import directory_of
 Trained = tuple[LearnedOptimizer, Theta]
 
 
-def trained_by_name(optimizers) -> tuple[dict[str, Trained], list[str | Path]]:
-    """Optimizers by name, and where they came from.
+class TrainedOn(NamedTuple):
+    """What a trained optimizer says of its training.
+
+    Attributes:
+      tasks: all of a mixture.
+      num_steps: T of its evaluation.
+      shortest, longest: steps of its inner runs.
+      largest_tensor: elements; ``None`` if it does not say that.
+    """
+
+    tasks: tuple[Component, ...]
+    num_steps: int
+    shortest: int
+    longest: int
+    largest_tensor: int | None
+
+
+def trained_by_name(optimizers) -> tuple[dict[str, Trained], dict[str, TrainedOn]]:
+    """Optimizers by name, and what is known of the training of those that say it.
 
     Args:
       optimizers: as in `metaopt.evaluate`. One with a baseline's name is called ``learned NAME``.
 
     Raises:
-      UserError: where there is no such trained optimizer, or it cannot be read.
+      UserError: if there is no such trained optimizer, or it cannot be read.
     """
     if isinstance(optimizers, Mapping):
-        return dict(optimizers), []
+        return dict(optimizers), {}
     if isinstance(optimizers, str | Path):
         optimizers = [optimizers]
     short = [Path(one).resolve().name for one in optimizers]
-    found, baselines = {}, catalogue("baseline")
+    found, known = {}, {}
     for one, name in zip(optimizers, short, strict=True):
-        name = str(one) if short.count(name) > 1 else name
-        found[f"learned {name}" if name in baselines else name] = pretrained.read(one)
-    return found, list(optimizers)
+        name = not_a_baseline(str(one) if short.count(name) > 1 else name)
+        found[name] = pretrained.read(one)
+        if (on := trained_on(one)) is not None:
+            known[name] = on
+    return found, known
+
+
+def not_a_baseline(name: str) -> str:
+    """A name for a learned optimizer that no baseline has.
+
+    Example:
+      >>> not_a_baseline("mlp"), not_a_baseline("adam")
+      ('mlp', 'learned adam')
+    """
+    return f"learned {name}" if name in catalogue("baseline") else name
 
 
 def check(trained, swept, seeds, rates, split) -> None:
@@ -64,15 +94,15 @@ def check(trained, swept, seeds, rates, split) -> None:
     choose("split", split, dict.fromkeys(SPLITS))
 
 
-def tasks_by_label(tasks, origins) -> dict[str, Task]:
+def tasks_by_label(tasks, known: Mapping[str, TrainedOn]) -> dict[str, Task]:
     """Tasks by what they were called by, such as ``"digits_mlp:hidden=[64]"``.
 
     Args:
       tasks: as in `metaopt.evaluate`; where there are none, those of the optimizers' training.
-      origins: where the optimizers came from.
+      known: what the optimizers say of it.
 
     Raises:
-      UserError: for an unknown task or argument, or where there are no tasks at all.
+      UserError: for an unknown task or argument, or if there are no tasks at all.
     """
     if isinstance(tasks, Mapping):
         if not tasks:
@@ -80,8 +110,12 @@ def tasks_by_label(tasks, origins) -> dict[str, Task]:
         return dict(tasks)
     if isinstance(tasks, str):
         tasks = [tasks]
-    components = [_component(task) for task in tasks] or _tasks_of(origins)
-    return {_label(component): make("task", component) for component in components}
+    components = [_component(task) for task in tasks]
+    components = components or [task for on in known.values() for task in on.tasks]
+    if not components:
+        names = ", ".join(sorted(catalogue("task")))
+        raise UserError(f"no task is given, and the optimizers name none; valid tasks: {names}.")
+    return {label(component): make("task", component) for component in components}
 
 
 def _component(task: str | Component) -> Component:
@@ -91,35 +125,41 @@ def _component(task: str | Component) -> Component:
     return Component(name, tuple(args))
 
 
-def _label(component: Component) -> str:
+def label(component: Component) -> str:
+    """How an evaluation calls a task.
+
+    Example:
+      >>> label(Component("digits_mlp", ("hidden=[64]",)))
+      'digits_mlp:hidden=[64]'
+    """
     return ":".join((component.name, *component.args))
 
 
-def _described(origin: str | Path) -> tuple[Component, int] | None:
-    """The task and the horizon that a trained optimizer comes from, where that is known."""
+def trained_on(what: str | Path) -> TrainedOn | None:
+    """What a trained optimizer says of its training; ``None`` if nothing, as an imported one.
+
+    Args:
+      what: as `metaopt.load` takes it.
+    """
     try:
-        recipe = artefact.read_artefact(directory_of(origin)).description["recipe"]
-        config = from_json(json.dumps(recipe))
-    except (KeyError, UserError):  # imported, say
+        found = artefact.read_artefact(directory_of(what))
+        config = from_json(json.dumps(found.description["recipe"]))
+    except (KeyError, UserError):
         return None
-    return config.task, config.evaluation.num_steps or config.estimator.horizon
+    if config.problem != Config().problem:
+        return None
+    horizon = config.estimator.horizon
+    shortest, longest, largest = found.trained_range or (horizon, horizon, None)
+    steps = config.evaluation.num_steps or horizon
+    return TrainedOn(trained_tasks(config), steps, shortest, longest, largest)
 
 
-def _tasks_of(origins: list[str | Path]) -> list[Component]:
-    known = [found[0] for origin in origins if (found := _described(origin)) is not None]
-    if not known:
-        names = ", ".join(sorted(catalogue("task")))
-        raise UserError(f"no task is given, and the optimizers name none; valid tasks: {names}.")
-    return list(dict.fromkeys(known))
-
-
-def num_steps_of(origins: list[str | Path]) -> int:
+def num_steps_of(known: Mapping[str, TrainedOn]) -> int:
     """T of the first of the optimizers that says what it was trained for.
 
     Raises:
-      UserError: where none does.
+      UserError: if none does.
     """
-    for origin in origins:
-        if (found := _described(origin)) is not None:
-            return found[1]
-    raise UserError("num_steps is not given, and the optimizers do not say theirs.")
+    if not known:
+        raise UserError("num_steps is not given, and the optimizers do not say theirs.")
+    return next(iter(known.values())).num_steps

@@ -7,20 +7,21 @@
   start.
 * A baseline's learning rate is the best of the sweep, in the mean over seeds, *by the very number
   that is reported*: another one for each column, which is in the baseline's favour.
-* *Score*: the fraction by which a run's mean loss is below its initial loss, over that of the tuned
-  reference baseline: 0 is no progress, 1 is the reference's.
-* *Speed-up*: the steps that the reference needs to reach the loss with which a run ends, on the
-  same seed, over the steps that the run took. The reference runs several times longer, at the rate
-  that needs the fewest steps on average. A run that it never catches up with counts as all the
-  steps there were, and the speed-up is a lower bound.
+* *Score*: the progress of a run from its initial loss to its mean loss, over the mean progress of
+  the tuned reference baseline: 0 is no progress, 1 is the reference's. Losses may be 0 or negative;
+  nothing divides by one. Where the reference makes no progress scores and speed-ups are NaN.
+* *Speed-up*: see `metaopt.evaluation.speedups`.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from metaopt.evaluation.comparison import Interval, interval
-from metaopt.evaluation.trials import SPLITS, Trial
+from metaopt.core.interval import Interval
+from metaopt.evaluation.runs import SPLITS
+from metaopt.evaluation.speedups import best, speed_ups
+from metaopt.evaluation.statistics import interval
+from metaopt.evaluation.trials import Trial
 
 
 class Row(NamedTuple):
@@ -28,12 +29,13 @@ class Row(NamedTuple):
 
     Attributes:
       task, optimizer: names.
-      rate: the baseline's best rate by the mean loss on the reported split; ``None`` for others.
+      rate, final_rate: the baseline's best rates by the mean and by the final loss on the reported
+        split; ``None`` for others.
+      start: the mean loss before the first step on the reported split.
       mean, final: split -> mean over the run's measurements, and the last one.
       per_seed: the mean loss where the rate is the best for each seed by itself (in a task family:
         for each member); ``None`` where nothing is tuned.
       scores, speedups: ``[seeds]``, see the module.
-      bounded: ``[seeds]`` where the speed-up is only a lower bound.
       diverged: runs of them that diverged.
       seconds_per_step, state_bytes: its cost.
     """
@@ -41,12 +43,13 @@ class Row(NamedTuple):
     task: str
     optimizer: str
     rate: float | None
+    final_rate: float | None
+    start: Interval
     mean: dict[str, Interval]
     final: dict[str, Interval]
     per_seed: float | None
     scores: np.ndarray
     speedups: np.ndarray
-    bounded: np.ndarray
     diverged: int
     seconds_per_step: float
     state_bytes: int
@@ -55,11 +58,14 @@ class Row(NamedTuple):
 def counted(losses: np.ndarray, cap: float | None) -> np.ndarray:
     """Losses ``[..., points + 1, 3]`` as they count; see the module.
 
+    NaN where the loss before the first step is not finite either, and there is no cap.
+
     Example:
       >>> counted(np.array([[2.0], [1.0], [np.nan], [9.0]]), None)[:, 0].tolist()
       [2.0, 1.0, 2.0, 2.0]
     """
-    ceiling = losses[..., :1, :] if cap is None else np.float32(cap)
+    start = np.where(np.isfinite(losses[..., :1, :]), losses[..., :1, :], np.float32(np.nan))
+    ceiling = start if cap is None else np.float32(cap)
     return np.where(np.isfinite(losses) & (losses < ceiling), losses, ceiling)
 
 
@@ -73,40 +79,21 @@ def diverged(losses: np.ndarray) -> np.ndarray:
     return ~np.isfinite(losses).all(axis=(-1, -2)) | (losses[..., -1, 0] > losses[..., 0, 0])
 
 
-def best(values: np.ndarray) -> int:
-    """The index of the rate whose ``[rates, seeds]`` values are lowest on average."""
-    return int(np.argmin(values.mean(axis=1)))
-
-
 def mean_losses(losses: np.ndarray, split: str) -> np.ndarray:
     """The mean of counted losses along runs, without the one before the first step; ``[...]``."""
-    return losses[..., 1:, SPLITS.index(split)].mean(axis=-1)
+    return losses[..., 1:, SPLITS.index(split)].mean(axis=-1, dtype=np.float64)
 
 
-def steps_to_reach(
-    targets: np.ndarray, curves: np.ndarray, every: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Steps after which the best loss so far is at most the target, at the best rate.
-
-    Args:
-      targets: ``[seeds]``.
-      curves: ``[rates, seeds, points + 1]``, a measurement every ``every`` steps.
-      every: that.
-
-    Returns:
-      Steps ``[seeds]``, the length of the curves where it is never reached; and whether it is.
+def makes_progress(start: np.ndarray, after: np.ndarray) -> bool:
+    """Whether ``[seeds]`` losses are below those at the start, by more than rounding, on average.
 
     Example:
-      >>> curve = np.array([[[4.0, 2.0, 3.0, 1.0]]])
-      >>> [steps_to_reach(np.array([t]), curve, 5)[0].item() for t in (2.0, 1.5, 0.5)]
-      [5, 15, 15]
+      >>> one = np.ones(3, np.float32)
+      >>> makes_progress(-one, -1.1 * one), makes_progress(one, one), makes_progress(one, 2 * one)
+      (True, False, False)
     """
-    reached = np.minimum.accumulate(curves, axis=-1) <= targets[:, None]
-    ever = reached[..., -1]
-    steps = every * np.where(ever, reached.argmax(axis=-1), curves.shape[-1] - 1)
-    # Of rates that tie, the one that gets there more often.
-    fastest = np.lexsort((-ever.mean(axis=1), steps.mean(axis=1)))[0]
-    return steps[fastest], ever[fastest]
+    rounding = 4 * float(np.finfo(np.float32).eps) * np.abs(start).mean()
+    return bool((start - after).mean() > rounding)
 
 
 def summarise(
@@ -121,37 +108,36 @@ def summarise(
     split: str,
 ) -> list[Row]:
     """A row for each optimizer; ``baselines`` were swept, the first of them is the reference."""
-    reference = baselines[0]
-    long = counted(next(iter(trials[reference].curves.values())), cap)[..., SPLITS.index(split)]
+    axis = SPLITS.index(split)
+    reference = counted(trials[baselines[0]].at(num_steps), cap)
+    means = mean_losses(reference, split)
+    start, theirs = reference[0, :, 0, axis].astype(np.float64), means[best(means)]
+    progresses = makes_progress(start, theirs)
+    undefined = np.full(len(start), np.nan)
 
-    def progress(losses: np.ndarray) -> np.ndarray:
-        start = losses[..., 0, SPLITS.index(split)]
-        return (start - mean_losses(losses, split)) / np.maximum(np.abs(start), 1e-30)
-
-    rows, of_reference = [], np.ones(1)
-    for name in sorted(trials, key=lambda name: name != reference):
-        raw = trials[name].at(num_steps, every)
+    def row(name: str) -> Row:
+        raw = trials[name].at(num_steps)
         losses = counted(raw, cap)
         means = {s: mean_losses(losses, s) for s in SPLITS}
         finals = {s: losses[..., -1, i] for i, s in enumerate(SPLITS)}
-        chosen, chosen_final = best(means[split]), best(finals[split])
-        if name == reference:
-            of_reference = progress(losses[chosen])
-        steps, reached = steps_to_reach(finals[split][chosen_final], long, every)
-        swept = name in baselines
-        row = Row(
+        chosen, swept = best(means[split]), name in baselines
+        scores = (start - means[split][chosen]) / (start - theirs).mean() if progresses else None
+        return Row(
             task=task,
             optimizer=name,
             rate=rates[chosen] if swept else None,
+            final_rate=rates[best(finals[split])] if swept else None,
+            start=interval(start),
             mean={s: interval(values[best(values)]) for s, values in means.items()},
             final={s: interval(values[best(values)]) for s, values in finals.items()},
             per_seed=float(means[split].min(axis=0).mean()) if swept else None,
-            scores=progress(losses[chosen]) / max(float(of_reference.mean()), 1e-30),
-            speedups=steps / num_steps,
-            bounded=~reached,
+            scores=undefined if scores is None else scores,
+            speedups=speed_ups(losses[..., axis], reference[..., axis], every)
+            if progresses
+            else undefined,
             diverged=int(diverged(raw[chosen]).sum()),
             seconds_per_step=trials[name].seconds_per_step,
             state_bytes=trials[name].state_bytes,
         )
-        rows.append(row)
-    return sorted(rows, key=lambda row: list(trials).index(row.optimizer))
+
+    return [row(name) for name in trials]

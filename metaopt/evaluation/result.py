@@ -1,37 +1,43 @@
 """What an evaluation found: all loss curves, and the numbers that follow from them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
+from metaopt.config.registry import choose
+from metaopt.core.errors import UserError
+from metaopt.evaluation.changes import NUMBERS, change_of
 from metaopt.evaluation.grids import Grid
-from metaopt.evaluation.measures import Row, best, counted, mean_losses
+from metaopt.evaluation.measures import Row, counted, mean_losses
+from metaopt.evaluation.speedups import best
 from metaopt.evaluation.statistics import (
     Range,
     interquartile_mean,
     probability_of_improvement,
     with_interval,
 )
-from metaopt.evaluation.trials import Trial
+from metaopt.evaluation.trials import Trial, horizons_of
+from metaopt.pretrained.gains import Change
 
 
 class Aggregate(NamedTuple):
     """An optimizer over all tasks; each with a 95% interval of the stratified bootstrap.
 
+    Tasks on which the reference makes no progress are left out; NaN if that are all of them.
+
     Attributes:
       optimizer: its name.
       score, speedup: interquartile means; see `metaopt.evaluation.measures`.
       improvement: the probability that a run of it scores above one of the reference baseline.
-      bounded: whether some of the speed-ups are only lower bounds.
-      diverged, runs: how many did, of how many.
+      diverged, runs: how many did, of how many on all tasks.
     """
 
     optimizer: str
     score: Range
     speedup: Range
     improvement: Range
-    bounded: bool
     diverged: int
     runs: int
 
@@ -51,6 +57,8 @@ class Result:
       caps: task -> the largest loss that counts, ``None`` for the loss before the first step.
       rows: a row for each task and optimizer.
       grids: meta-generalisation, where it was asked for.
+      ranges: task -> optimizer -> a sentence on whether that is in its trained range.
+      machine: the hardware and the versions that it ran with.
     """
 
     optimizers: tuple[str, ...]
@@ -65,44 +73,108 @@ class Result:
     caps: dict[str, float | None]
     rows: tuple[Row, ...]
     grids: tuple[Grid, ...] = ()
+    ranges: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    machine: str = ""
 
     @property
     def reference(self) -> str:
         """The baseline that scores and speed-ups are relative to."""
         return self.baselines[0]
 
+    @property
+    def horizons(self) -> tuple[int, ...]:
+        """The lengths of the runs of the reference and of the learned optimizers; T is one."""
+        return horizons_of(self.num_steps)
+
+    @property
+    def meaningful(self) -> tuple[str, ...]:
+        """The tasks on which the reference makes progress: the others have no scores."""
+        rows = [row for row in self.rows if row.optimizer == self.reference]
+        return tuple(row.task for row in rows if not np.isnan(row.scores).any())
+
+    def steps(self, horizon: int | None = None) -> np.ndarray:
+        """Inner steps ``[points + 1]`` of the measurements of a curve; of T steps if not said."""
+        return np.arange(0, (horizon or self.num_steps) + 1, self.every)
+
     def curves(self, task: str, optimizer: str, horizon: int | None = None) -> np.ndarray:
-        """Counted losses ``[M, seeds, points + 1, 3]`` at M rates; of T steps if not said."""
-        trial = self.trials[task][optimizer]
-        return counted(trial.at(horizon or self.num_steps, self.every), self.caps[task])
+        """Counted losses ``[M, seeds, points + 1, 3]`` at M rates; of T steps if not said.
+
+        Raises:
+          UserError: if there are no such runs, naming those that there are.
+        """
+        of = choose("task", task, self.trials)
+        trial = choose("optimizer", optimizer, of)
+        return counted(trial.at(horizon or self.num_steps), self.caps[task])
 
     def tuned(self, task: str, optimizer: str, horizon: int | None = None) -> np.ndarray:
         """The same ``[seeds, points + 1, 3]`` at the rate with the best mean loss on ``split``."""
         losses = self.curves(task, optimizer, horizon)
         return losses[best(mean_losses(losses, self.split))]
 
+    def row(self, task: str, optimizer: str) -> Row:
+        """The numbers of an optimizer on a task."""
+        (found,) = [row for row in self.rows if (row.task, row.optimizer) == (task, optimizer)]
+        return found
+
+    def change(
+        self,
+        optimizer: str | None = None,
+        task: str | None = None,
+        *,
+        number: str = "mean",
+        against: str | None = None,
+    ) -> Change:
+        """One optimizer against another by pairs of runs: a difference of losses, and of progress.
+
+        Args:
+          optimizer, task: the first ones if not given.
+          number: ``"mean"`` loss over the run, or the ``"final"`` one; a baseline is at the rate
+            that is best for it.
+          against: the reference if not given.
+
+        Raises:
+          UserError: for an unknown name.
+        """
+        if number not in NUMBERS:
+            raise UserError(f"number must be 'mean' or 'final', got {number!r}.")
+        task, optimizer = task or self.tasks[0], optimizer or self.optimizers[0]
+        against = against or self.reference
+        ours, theirs = self.curves(task, optimizer), self.curves(task, against)
+        names = {"task": task, "optimizer": optimizer, "against": against}
+        return change_of(ours, theirs, number=number, split=self.split, **names)
+
+    def changes(self) -> list[Change]:
+        """Every learned optimizer against every baseline, the reference first."""
+        return [
+            self.change(optimizer, task, number=number, against=against)
+            for against in self.baselines
+            for optimizer in self.optimizers
+            for task in self.tasks
+            for number in NUMBERS
+        ]
+
     def stacked(self, optimizer: str, what: str) -> np.ndarray:
-        """``[tasks, seeds]`` of a field: ``"scores"``, ``"speedups"`` or ``"bounded"``."""
-        return np.stack([getattr(row, what) for row in self.rows if row.optimizer == optimizer])
+        """``[tasks, seeds]`` of ``"scores"`` or ``"speedups"`` on the tasks that have them."""
+        rows = [self.row(task, optimizer) for task in self.meaningful]
+        return np.stack([getattr(row, what) for row in rows])
 
     def aggregates(self) -> list[Aggregate]:
         """Every optimizer over all tasks, learned ones first."""
-        reference = self.stacked(self.reference, "scores")
+        unknown = Range(*[float("nan")] * 3)
 
         def of(name: str) -> Aggregate:
-            scores, speedups = self.stacked(name, "scores"), self.stacked(name, "speedups")
-            # Against itself it is one half; two samples of the same runs would add nothing.
-            half = Range(0.5, 0.5, 0.5)
-            return Aggregate(
-                optimizer=name,
-                score=with_interval(interquartile_mean, scores),
-                speedup=with_interval(interquartile_mean, speedups),
-                improvement=half
-                if name == self.reference
-                else with_interval(probability_of_improvement, scores, reference),
-                bounded=bool(self.stacked(name, "bounded").any()),
-                diverged=sum(row.diverged for row in self.rows if row.optimizer == name),
-                runs=scores.size,
-            )
+            score = speedup = improvement = unknown
+            if self.meaningful:
+                scores, speedups = self.stacked(name, "scores"), self.stacked(name, "speedups")
+                score = with_interval(interquartile_mean, scores)
+                speedup = with_interval(interquartile_mean, speedups)
+                # Against itself it is one half; two samples of the same runs would add nothing.
+                improvement = Range(0.5, 0.5, 0.5)
+                if name != self.reference:
+                    theirs = self.stacked(self.reference, "scores")
+                    improvement = with_interval(probability_of_improvement, scores, theirs)
+            rows = [row for row in self.rows if row.optimizer == name]
+            diverged, runs = sum(row.diverged for row in rows), self.seeds * len(rows)
+            return Aggregate(name, score, speedup, improvement, diverged, runs)
 
         return [of(name) for name in (*self.optimizers, *self.baselines)]

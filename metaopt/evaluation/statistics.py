@@ -10,6 +10,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from scipy import special
+
+from metaopt.core.interval import Interval
 
 
 class Range(NamedTuple):
@@ -21,6 +24,23 @@ class Range(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+
+def interval(values: np.ndarray) -> Interval:
+    """Mean and 95% interval (Student's t) of independent values ``[seeds]``.
+
+    The half-width of a single value is NaN.
+
+    Example:
+      >>> str(interval(np.array([1.0, 2.0, 3.0])))
+      '2.0 ± 2.5'
+    """
+    count = len(values)
+    values = np.asarray(values, np.float64)
+    if count < 2:
+        return Interval(float(values.mean()), float("nan"))
+    spread = float(np.std(values, ddof=1)) / np.sqrt(count)
+    return Interval(float(values.mean()), float(special.stdtrit(count - 1, 0.975)) * spread)
 
 
 def interquartile_mean(scores: np.ndarray) -> np.ndarray:

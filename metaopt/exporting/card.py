@@ -2,48 +2,13 @@
 
 import inspect
 import json
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from metaopt.config.recipes import start_of
 from metaopt.config.registry import catalogue
-from metaopt.config.schema import Config, flat, from_json
-from metaopt.evaluation.comparison import Interval
-
-
-def to_command(config: Config, out: str | None = None) -> str:
-    """The shortest `metaopt train` that runs a configuration: a recipe, and what differs from it.
-
-    Args:
-      config: the run.
-      out: its directory; the command line's own choice if not given.
-
-    Example:
-      >>> import dataclasses
-      >>> to_command(dataclasses.replace(catalogue("recipe")["tiny"], seed=3), out="runs/other")
-      'metaopt train tiny --seed 3 --out runs/other'
-    """
-    wanted, estimator, choices = flat(config), config.estimator.name, []
-    del wanted["estimator.name"]
-    for name, recipe in catalogue("recipe").items():
-        start = flat(start_of(name, estimator))
-        words = ["metaopt", "train", name]
-        if recipe.estimator.name != estimator:
-            words += ["--estimator", estimator]
-        for field in [field for field, value in wanted.items() if start[field] != value]:
-            words += _flag(field, wanted[field])
-        choices.append(words)
-    return shlex.join([*min(choices, key=len), *(["--out", out] if out else [])])
-
-
-def _flag(field: str, value: Any) -> list[str]:
-    """A field as the command line takes it."""
-    *groups, name = field.replace("_", "-").split(".")
-    if isinstance(value, bool):
-        return [f"--{'.'.join([*groups, name if value else f'no-{name}'])}"]
-    values = value if isinstance(value, tuple | list) else [value]
-    return [f"--{'.'.join([*groups, name])}", *map(str, values)]
+from metaopt.config.schema import Config, from_json, trained_tasks
+from metaopt.exporting.command import to_command
+from metaopt.exporting.measured import measured, not_better
 
 
 def card(description: Mapping[str, Any], evaluation: Mapping[str, Any], picture: bool) -> str:
@@ -51,7 +16,7 @@ def card(description: Mapping[str, Any], evaluation: Mapping[str, Any], picture:
 
     Args:
       description: ``config.json``.
-      evaluation: ``eval.json``.
+      evaluation: ``eval.json``, of this version or of 0.1.
       picture: whether there is a ``curves.png``.
     """
     name, trained = description["name"], description["trained_on"]
@@ -77,11 +42,11 @@ updates, state = tx.update(grads, tx.init(params), params, value=loss)
 
 {_good_for(config, description)}
 {curves}
-{_table(evaluation)}
+{measured(evaluation)}
 
-## Where it does not beat Adam
+## Where it does not beat tuned baselines
 
-{_not_better(evaluation)}
+{not_better(evaluation)}
 
 ## How it was made
 
@@ -123,67 +88,13 @@ def _good_for(config: Config, description: Mapping[str, Any]) -> str:
         description["trained_range"][name] for name in ("num_steps", "largest_tensor")
     )
     steps = f"{longest:,}" if shortest == longest else f"{shortest:,} to {longest:,}"
-    args = f" ({' '.join(config.task.args)})" if config.task.args else ""
+    parts = []
+    for task in trained_tasks(config):
+        args = f" ({' '.join(task.args)})" if task.args else ""
+        lines = "\n".join(f"> {line}".rstrip() for line in _about("task", task.name).splitlines())
+        parts.append(f"The task `{task.name}`{args}:\n\n{lines}")
+    several = f"{len(parts)} tasks" if len(parts) > 1 else "one task"
     return (
         f"Runs of {steps} steps, tensors of up to {largest:,} elements, on what it was "
-        f"meta-trained on, the task `{config.task.name}`{args}:\n\n"
-        + "\n".join(f"> {line}".rstrip() for line in _about("task", config.task.name).splitlines())
+        f"meta-trained on: {several}.\n\n" + "\n\n".join(parts)
     )
-
-
-def _table(evaluation: Mapping[str, Any]) -> str:
-    seeds, steps = evaluation["seeds"], evaluation["num_steps"]
-    summary = evaluation["summary"]
-    rows = "\n".join(
-        f"| {who} | {_interval(losses['mean_loss'])} | {_interval(losses['final_loss'])} |"
-        for who, losses in (
-            ("Adam, tuned", summary["adam"]),
-            ("this optimizer", summary["learned"]),
-        )
-    )
-    changes = " | ".join(
-        f"{100 * change['mean']:+.1f}% ± {100 * change['half_width']:.1f}%"
-        for change in (summary["change"]["mean_loss"], summary["change"]["final_loss"])
-    )
-    return f"""Against Adam at the best of {len(evaluation["rates"])} learning rates by the number \
-reported ({evaluation["rate"]:g} for the
-mean, {evaluation["final_rate"]:g} for the final loss), from the same {seeds} fresh \
-initialisations on the same batches, test
-split, ± 95%; the last row by the differences of pairs:
-
-| test loss | mean of {steps} steps | final |
-| --- | ---: | ---: |
-{rows}
-| **change** | {changes} |"""
-
-
-def _interval(summary: Mapping[str, float]) -> str:
-    return str(Interval(summary["mean"], summary["half_width"]))
-
-
-def _not_better(evaluation: Mapping[str, Any]) -> str:
-    summary, curves = evaluation["summary"], evaluation["mean_curves"]
-    lines = []
-    for loss, what in (("mean_loss", "the mean over the run"), ("final_loss", "the final loss")):
-        change = summary["change"][loss]
-        if not change["mean"] < 0:
-            lines.append(f"- In {what} on its own task: see the table.")
-        elif not change["mean"] + change["half_width"] < 0:
-            lines.append(f"- In {what} on its own task the 95% interval reaches 0.")
-    # Null is a loss that was lost.
-    pairs = list(zip(curves["learned"], curves["adam"], strict=True))
-    worse = [
-        i
-        for i, (ours, adams) in enumerate(pairs, 1)
-        if ours is None or (adams is not None and ours > adams)
-    ]
-    if worse:
-        lines.append(
-            f"- After {len(worse)} of {len(pairs)} steps, between step {worse[0]} and step "
-            f"{worse[-1]}, its test loss is above Adam's."
-        )
-    lines.append(
-        "- Anywhere else it has not been measured: other tasks, more or fewer steps, larger\n"
-        "  tensors, other batches. `metaopt.load` warns far outside the range above."
-    )
-    return "\n".join(lines)

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from metaopt.config.schema import to_json
 from metaopt.core.errors import UserError
@@ -17,6 +16,7 @@ from metaopt.core.types import LearnedOptimizer, Theta
 from metaopt.exporting.card import card
 from metaopt.pretrained import artefact, trace
 from metaopt.pretrained import load as pretrained
+from metaopt.pretrained.gains import headlines_in
 from metaopt.training.run_directory import RunDirectory
 
 FACTS = ("trained_on", "trained_range", "recipe", "versions", "hardware")
@@ -103,34 +103,15 @@ def needs(optimizer: LearnedOptimizer, theta: Theta) -> list[str]:
 
 
 def _evaluation(directory: RunDirectory) -> dict[str, Any]:
-    """A run's own evaluation, the curves of all seeds averaged."""
-    theta = sha256(directory.optimizer / artefact.THETA)
+    """A run's own evaluation."""
     try:
         content = json.loads((directory.path / "evaluation.json").read_text())
-        numbers, summary = content["numbers"], content["summary"]
-        of_theta = content["of"]["theta"] if "change" in summary else None
-    except (OSError, ValueError, KeyError, TypeError):
+        of_theta = content["of"]["theta"] if headlines_in(content) and "rows" in content else None
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
         of_theta = None
-    if of_theta != theta:
+    if of_theta != sha256(directory.optimizer / artefact.THETA):
         raise UserError(
             f"{directory.path} holds no evaluation of this optimizer: the `metaopt train` command "
             "that made it, called again, evaluates it."
         )
-    losses = {who: np.array(numbers[of], float) for who, of in PLAYERS.items()}
-    seeds, num_steps = losses["learned"].shape
-    means = {who: curves.mean(axis=0) for who, curves in losses.items()}
-    return {
-        "of": content["of"],
-        "seeds": seeds,
-        "num_steps": num_steps,
-        "summary": summary,
-        "rate": numbers["rate"],
-        "final_rate": numbers["final_rate"],
-        "rates": numbers["rates"],
-        "sweep": numbers["sweep"],
-        "mean_curves": means,  # in JSON null is a loss that was lost
-    }
-
-
-PLAYERS = {"learned": "learned", "adam": "baseline"}
-"""Their names here, and in a run's evaluation."""
+    return content

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from metaopt.config.registry import choose, installed, load_entry
 from metaopt.core.errors import UserError
+from metaopt.core.files import sha256
 from metaopt.pretrained.artefact import CONFIG, THETA
+from metaopt.pretrained.gains import headlines_in
 
 GROUP = "metaopt.checkpoints"
 
@@ -75,6 +77,8 @@ def directory_of(what: str | Path) -> Path:
 def summary(path: Path) -> str:
     """A line on a trained optimizer: what it was trained on, and what it gained there.
 
+    Every gain has its interval; an evaluation of another theta, or one that is damaged, is none.
+
     Args:
       path: a run's directory or the optimizer's own.
     """
@@ -84,14 +88,19 @@ def summary(path: Path) -> str:
         trained = description.get("trained_on")
         what = description["optimizer"]["name"]
         if trained is not None:
-            what += f" on {trained['task']}, {trained['num_steps']} steps"
+            tasks = trained.get("tasks", [trained["task"]])
+            what += f" on {', '.join(tasks)}, {trained['num_steps']} steps"
     except (OSError, ValueError, KeyError, TypeError):
         return "damaged"
-    for evaluation in (directory / "eval.json", path / "evaluation.json"):
+    for file in (directory / "eval.json", path / "evaluation.json"):
         try:
-            gain = json.loads(evaluation.read_text())["summary"]["improvement_of_mean_loss"]
-            change = f"{100 * abs(gain):.1f}% {'lower' if gain >= 0 else 'higher'}"
-        except (OSError, ValueError, KeyError, TypeError):
+            evaluation = json.loads(file.read_text())
+            if evaluation["of"]["theta"] != sha256(directory / THETA):
+                continue
+            gains = headlines_in(evaluation)
+        except (OSError, ValueError, KeyError, TypeError, IndexError):
             continue
-        return f"{what}: {change} mean test loss than tuned Adam"
+        several = len(gains) > 1
+        said = (f"{gain.task}: " * several + gain.sentence() for gain in gains)
+        return f"{what}: {'; '.join(said)}"
     return f"{what}: not evaluated"

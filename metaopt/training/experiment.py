@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from metaopt.config.components import call, make
 from metaopt.config.registry import choose, find
-from metaopt.config.schema import Component, Config, OuterConfig
+from metaopt.config.schema import Config, OuterConfig, trained_tasks
 from metaopt.core import inner
 from metaopt.core.errors import UserError
 from metaopt.core.theta import theta_paths, unflatten_theta
@@ -116,7 +116,11 @@ def build(config: Config, own: Own = NOTHING) -> Experiment:
 def _check_numbers(config: Config) -> None:
     for name in ("outer_steps", "checkpoint_every", "keep_checkpoints", "log_every"):
         _at_least(1, name, getattr(config, name))
-    _at_least(0, "evaluation.seeds", config.evaluation.seeds)
+    if config.evaluation.seeds < 2 and config.evaluation.seeds != 0:
+        raise UserError(
+            "evaluation.seeds must be at least 2, or 0 for no evaluation, got "
+            f"{config.evaluation.seeds}."
+        )
     for name, value in (
         ("evaluation.num_steps", config.evaluation.num_steps),
         ("test_every", config.test_every),
@@ -158,9 +162,8 @@ def _mixture(
         )
     optimizer = make("learned optimizer", config.optimizer)
     problems = {config.task.name: first}
-    for text in config.mixture:
-        name, *args = text.split() or [""]
-        task = make("task", Component(name, tuple(args)))
+    for component in trained_tasks(config)[1:]:
+        task, name = make("task", component), component.name
         name = f"{name}_{len(problems) + 1}" if name in problems else name
         problems[name] = inner.training(task, optimizer)
     if any(problem.stream for problem in problems.values()):

@@ -1,6 +1,7 @@
 """What a run leaves behind: theta, and a learned optimizer with all that loading it needs."""
 
 import json
+import math
 import os
 import platform
 from importlib.metadata import version
@@ -13,11 +14,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from metaopt.config.components import make
-from metaopt.config.schema import Config, to_json
+from metaopt.config.schema import Config, to_json, trained_tasks
 from metaopt.core.errors import UserError
 from metaopt.core.files import write_atomically
 from metaopt.core.theta import flatten_theta, theta_paths
-from metaopt.core.types import Theta
+from metaopt.core.types import Task, Theta
 from metaopt.pretrained import artefact
 from metaopt.pretrained.shipped import directory_of
 from metaopt.training.run_directory import RunDirectory
@@ -38,29 +39,49 @@ def save_run(directory: RunDirectory, config: Config, theta: Theta, totals: dict
         write_atomically(directory.path / artefact.THETA, save(flatten_theta(theta)))
         return
     directory.optimizer.mkdir(exist_ok=True)
-    task, horizon = make("task", config.task), config.estimator.horizon
-    params = jax.eval_shape(lambda key: task.init(task.sample(key), key), jax.random.key(0))
-    leaves = jax.tree.leaves(params)
+    horizon, tasks = config.estimator.horizon, trained_tasks(config)
+    shapes: dict[str, tuple[int, ...]] = {}
+    for task in tasks:
+        prefix = f"{' '.join((task.name, *task.args))}: " if len(tasks) > 1 else ""
+        shapes |= {prefix + path: shape for path, shape in _shapes(make("task", task)).items()}
     artefact.write(
         directory.optimizer,
         config.optimizer,
         theta,
-        trained_on={"task": config.task.name, "num_steps": horizon} | totals,
+        trained_on={"task": config.task.name, "tasks": [task.name for task in tasks]}
+        | {"num_steps": horizon}
+        | totals,
         trained_range={
             "num_steps": [config.estimator.shortest_horizon or horizon, horizon],
-            "largest_tensor": max((leaf.size for leaf in leaves), default=0),
-            "parameters": {
-                path: leaf.shape for path, leaf in zip(theta_paths(params), leaves, strict=True)
-            },
+            "largest_tensor": max(map(math.prod, shapes.values()), default=0),
+            "parameters": shapes,
         },
         recipe=json.loads(to_json(config)),
-        versions={"python": platform.python_version()}
-        | {name: version(name) for name in LIBRARIES},
-        hardware=_hardware(),
+        versions=versions(),
+        hardware=hardware(),
     )
 
 
-def _hardware() -> str:
+def _shapes(task: Task) -> dict[str, tuple[int, ...]]:
+    """The shape of each of a task's parameters, by path."""
+    params = jax.eval_shape(lambda key: task.init(task.sample(key), key), jax.random.key(0))
+    leaves = jax.tree.leaves(params)
+    return {path: leaf.shape for path, leaf in zip(theta_paths(params), leaves, strict=True)}
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the `LIBRARIES` that numbers depend on.
+
+    Example:
+      >>> list(versions())[:2]
+      ['python', 'metaopt']
+    """
+    libraries = {name: version(name) for name in LIBRARIES}
+    return {"python": platform.python_version()} | libraries
+
+
+def hardware() -> str:
+    """What JAX runs on here, such as ``"2 cpu devices (x86_64), 2 CPU cores"``."""
     device = jax.devices()[0]
     kind = platform.machine() if device.platform == "cpu" else device.device_kind
     return f"{jax.device_count()} {device.platform} devices ({kind}), {os.cpu_count()} CPU cores"

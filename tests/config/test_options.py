@@ -11,7 +11,7 @@ from metaopt.config.recipes import RECIPES, recipe
 from metaopt.config.schema import Config, from_json, mismatches, options_of, to_json
 from metaopt.core.errors import UserError
 from metaopt.estimators import BPTT, ESTIMATORS, GPES, NRES, FullES
-from metaopt.exporting.card import to_command
+from metaopt.exporting.command import to_command
 from metaopt.training.experiment import build
 
 ALL_OF_0_1 = {

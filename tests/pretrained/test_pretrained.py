@@ -19,10 +19,13 @@ import metaopt
 from metaopt.commands import main as command_line
 from metaopt.config.recipes import RECIPES
 from metaopt.config.schema import Component, Config, OuterConfig, from_json
+from metaopt.core.interval import Interval
 from metaopt.estimators import PES
-from metaopt.exporting.card import to_command
+from metaopt.exporting.card import card
+from metaopt.exporting.command import to_command
 from metaopt.pretrained import load as pretrained
 from metaopt.pretrained import shipped, trace
+from metaopt.pretrained.gains import changes_in
 
 SHIPPED = sorted(path for path in (ROOT / "checkpoints").iterdir() if (path / "CARD.md").is_file())
 FILES = ["CARD.md", "SHA256SUMS", "config.json", "curves.png", "eval.json", "theta.safetensors"]
@@ -95,15 +98,12 @@ def test_it_says_what_it_is(folder, exported):
         header = json.loads(file.metadata()["metaopt"])
     assert header == {"schema": 2, "optimizer": {"name": "sgd", "args": []}}
     stored = json.loads((folder / "runs" / "small" / "evaluation.json").read_text())
-    evaluation = json.loads((exported / "eval.json").read_text())
-    assert evaluation["summary"] == stored["summary"]
-    np.testing.assert_allclose(
-        evaluation["mean_curves"]["adam"], np.mean(stored["numbers"]["baseline"], axis=0)
-    )
+    assert json.loads((exported / "eval.json").read_text()) == stored
     card = (exported / "CARD.md").read_text()
     assert "metaopt train tiny --outer-steps 5 --seed 3 --out runs/small" in card
-    mean = stored["summary"]["learned"]["mean_loss"]["mean"]
-    assert f"| this optimizer | {mean:.4f} ± " in card and "](curves.png)" in card
+    mean, final = (change.difference for change in changes_in(stored)[:2])
+    assert f"| **difference to adam** | {mean.text(sign='+')} | {final.text(sign='+')} |" in card
+    assert "| adam_cosine, tuned |" in card and "](curves.png)" in card
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -293,8 +293,48 @@ def test_the_list_shows_trained_optimizers_and_their_gain(main, monkeypatch):
     }
     assert code == 0
     assert rows["mlp-digits"].startswith("mlp on digits_mlp, 200 steps: ")
-    assert rows["mlp-digits"].endswith("% lower mean test loss than tuned Adam")
+    gain = "0.0634 ± 0.0090 lower mean test loss than tuned adam (0.2657)"  # of version 0.1
+    assert rows["mlp-digits"].endswith(gain)
     assert rows["runs/small"].startswith("sgd on quadratic, 8 steps: ")
+    assert "mean test loss than tuned adam (" in rows["runs/small"]
+
+
+def test_an_evaluation_of_another_theta_is_none(folder, tmp_path):
+    run = Path(shutil.copytree(folder / "runs" / "small", tmp_path / "run"))
+    assert "not evaluated" not in shipped.summary(run)
+    metaopt.pretrained.artefact.write(
+        run / "optimizer", Component("sgd"), {"log_lr": jnp.float32(-1.0)}
+    )
+    assert shipped.summary(run) == "sgd: not evaluated"
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_evaluations_of_version_0_1_are_read_by_lists_and_cards(path):
+    """They hold ratios of losses: what is shown are the differences that these were made of."""
+    evaluation = json.loads((path / "eval.json").read_text())
+    assert "changes" not in evaluation
+    summary = evaluation["summary"]
+    for change in changes_in(evaluation):
+        of = lambda who, loss=f"{change.number}_loss": summary[who][loss]["mean"]
+        assert change.difference.mean == pytest.approx(of("learned") - of("adam"), rel=1e-5)
+        assert change.seeds == evaluation["seeds"] and change.against == "adam"
+    text = card(json.loads((path / "config.json").read_text()), evaluation, picture=True)
+    assert f"| this optimizer | {Interval(**summary['learned']['mean_loss'])} | " in text
+
+
+@pytest.mark.parametrize("adams, ours", [(-0.376, 0.862), (2.0, 2.5), (-1.0, -0.5)])
+def test_worse_is_called_worse_in_an_evaluation_of_version_0_1(adams, ours):
+    """Of a negative loss the stored ratio has the wrong sign, and the difference the right one."""
+    about = lambda mean: {"mean": mean, "half_width": abs(mean) / 100}
+    players = {
+        who: {"mean_loss": about(mean), "final_loss": about(mean)}
+        for who, mean in (("adam", adams), ("learned", ours), ("change", ours / adams - 1))
+    }
+    stored = {"seeds": 4, "of": {"task": {"name": "density"}}, "summary": players}
+    mean, _ = changes_in(stored)
+    assert mean.verdict == "higher"
+    assert mean.difference.mean == pytest.approx(ours - adams)
+    assert "higher mean test loss than tuned adam" in mean.sentence()
 
 
 def test_wheels_carry_every_file():

@@ -1,0 +1,89 @@
+"""What the pictures of an evaluation share: colours, panels, axes of losses, legends."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from metaopt.evaluation.result import Result
+from metaopt.plotting.style import (
+    BASELINE,
+    COLORS,
+    DASHES,
+    LEARNED,
+    log_losses,
+    to_svg,
+)
+
+OTHERS = ("#448361", "#9f6b53", "#8a8782", "#c14c8a", "#5b7f95")
+COLUMNS = 2
+
+
+class Picture(Figure):
+    """A figure that a notebook shows without matplotlib's magic."""
+
+    def _repr_svg_(self) -> str:
+        return to_svg(self)
+
+
+def colors(found: Result) -> dict[str, tuple[str, str]]:
+    """Colour and line of every optimizer, the same in all pictures: learned ones are solid."""
+    learned = (LEARNED, *COLORS[1:2], "#2e5e4e", "#7a4fbf")
+    baselines = (BASELINE, *OTHERS)
+    of = {n: (learned[i % len(learned)], "-") for i, n in enumerate(found.optimizers)}
+    for i, name in enumerate(found.baselines):
+        of[name] = (baselines[i % len(baselines)], "-" if i == 0 else DASHES[i % len(DASHES)])
+    return of
+
+
+def loss_axis(axes, losses: Sequence[np.ndarray]) -> bool:
+    """Makes an axis of losses logarithmic if all are above 0; it stays linear if not.
+
+    Args:
+      axes: matplotlib's.
+      losses: all that are drawn on it. If none is finite it says so.
+
+    Returns:
+      Whether it is logarithmic.
+    """
+    values = np.concatenate([np.ravel(one) for one in losses])
+    values = values[np.isfinite(values)]
+    if not values.size:
+        middle = {"ha": "center", "va": "center", "transform": axes.transAxes}
+        axes.text(0.5, 0.5, "no finite loss", **middle)
+        return False
+    positive = bool((values > 0).all())
+    if positive:
+        log_losses(axes)
+    return positive
+
+
+def band(losses: np.ndarray, log: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean of ``[seeds, ...]`` and the ends of its 95% band, which does not fall off a log axis."""
+    mean = losses.mean(axis=0)
+    half = 1.96 * losses.std(axis=0, ddof=1) / np.sqrt(len(losses))
+    low = np.maximum(mean - half, 0.05 * mean) if log else mean - half
+    return mean, low, mean + half
+
+
+def panels_of(tasks: tuple[str, ...]):
+    """A figure with a panel a task."""
+    columns = min(COLUMNS, len(tasks))
+    rows = -(-len(tasks) // columns)
+    figure = Picture(figsize=(7.2, 0.6 + (3.4 if columns == 1 else 2.8) * rows))
+    figure.set_layout_engine("constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for unused in panels[len(tasks) :]:
+        unused.remove()
+    return figure, panels[: len(tasks)]
+
+
+def finish(figure: Figure, panels, title: str, found: Result) -> None:
+    """Title and legend: learned optimizers first."""
+    handles, labels = panels[0].get_legend_handles_labels()
+    named = dict(zip(labels, handles, strict=True))
+    order = [name for name in (*found.optimizers, *found.baselines) if name in named]
+    figure.legend(
+        [named[name] for name in order], order, loc="outside lower center", ncols=min(4, len(order))
+    )
+    figure.suptitle(title, fontsize=10, fontweight="bold", x=0.01, ha="left")

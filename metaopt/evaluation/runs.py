@@ -1,0 +1,121 @@
+"""The programs that an evaluation runs: inner runs with losses along the way, and a step's time."""
+
+import os
+import time
+
+import jax
+import jax.numpy as jnp
+
+from metaopt.core import inner
+from metaopt.core.sizes import bytes_of
+from metaopt.core.types import Key, LearnedOptimizer, PyTree, Task, Theta
+from metaopt.core.unroll import unroll
+from metaopt.parallel.chunks import in_chunks
+
+SPLITS = ("train", "valid", "test")
+
+KEY_OF_EVALUATION = 0x6D657461
+"""Evaluation runs draw from a stream of their own, the same for every optimizer."""
+
+MOST_ROWS = 512
+"""A split with more rows is measured on so many of them, the same at every measurement."""
+
+
+def compiler_options() -> dict[str, int] | None:
+    """XLA's level 1 on a CPU: higher ones take twice as long to compile and run no faster."""
+    option = "xla_backend_optimization_level"
+    on_cpu = jax.default_backend() == "cpu"
+    return {option: 1} if on_cpu and option not in os.environ.get("XLA_FLAGS", "") else None
+
+
+def runs_of(task: Task, optimizer: LearnedOptimizer, every: int, points: int):
+    """The function that does the runs of a `metaopt.evaluation.trials.Trial`.
+
+    Args:
+      task: what is trained, on its ``"train"`` split.
+      optimizer: what trains it.
+      every: inner steps between two measurements.
+      points: measurements that there is room for, without the one before the first step.
+
+    Returns:
+      ``(thetas, keys, data, horizon, count) -> [M, seeds, points + 1, 3]``: the losses on `SPLITS`
+      of runs that are told of ``horizon`` steps and stop after ``count`` measurements; NaN beyond.
+    """
+    problem = inner.training(task, optimizer)
+
+    def run(theta, key, data, horizon, count):
+        def advance(i, carry):
+            state, losses = carry
+            state, _ = unroll(problem, theta, state, data, every)
+            return state, losses.at[i + 1].set(_measure(task, state, data))
+
+        state = problem.init(theta, data, horizon, key)
+        losses = jnp.full((points + 1, len(SPLITS)), jnp.nan, jnp.float32)
+        losses = losses.at[0].set(_measure(task, state, data))
+        return jax.lax.fori_loop(0, count, advance, (state, losses))[1]
+
+    def runs(thetas, keys, data, horizon, count):
+        thetas_count, seeds = len(jax.tree.leaves(thetas)[0]), len(keys)
+        pick = lambda i: jax.tree.map(lambda leaf: leaf[i], thetas)
+        start = jax.eval_shape(lambda: problem.init(pick(0), data, horizon, keys[0]))
+        # Gradients and what is in work are about as much again.
+        size = 2 * bytes_of((start.params, start.opt_state))
+        if thetas_count == 1:  # one theta, not a copy for each run
+            theta = pick(0)
+            one = lambda key: run(theta, key, data, horizon, count)
+            return in_chunks(one, keys, bytes_each=size)[None]
+        entries = (jnp.repeat(jnp.arange(thetas_count), seeds), jnp.tile(keys, thetas_count))
+        one_of = lambda entry: run(pick(entry[0]), entry[1], data, horizon, count)
+        losses = in_chunks(one_of, entries, bytes_each=size)
+        return losses.reshape(thetas_count, seeds, *losses.shape[1:])
+
+    return runs
+
+
+def _measure(task: Task, state: inner.TrainingState, data: PyTree) -> jax.Array:
+    """The losses on `SPLITS`, ``[3]``: on whole splits, or on fixed batches of large ones."""
+    key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), 1)
+
+    def on(number: int, split: str) -> jax.Array:
+        draw = lambda key: task.batch(data, state.config, split, key)
+        loss = lambda batch: task.loss(state.config, state.params, batch, key)
+        if _rows(jax.eval_shape(lambda: draw(None))) <= MOST_ROWS:
+            return loss(draw(None))
+        fixed = jax.random.fold_in(jax.random.key(KEY_OF_EVALUATION), number)
+        batches = max(1, MOST_ROWS // _rows(jax.eval_shape(lambda: draw(fixed))))
+        return jax.lax.map(lambda key: loss(draw(key)), jax.random.split(fixed, batches)).mean()
+
+    return jnp.stack([on(i, split).astype(jnp.float32) for i, split in enumerate(SPLITS)])
+
+
+def _rows(batch: PyTree) -> int:
+    leaves = [leaf for leaf in jax.tree.leaves(batch) if leaf.ndim]
+    return leaves[0].shape[0] if leaves else 0
+
+
+def start_of(task, optimizer, theta, data, key) -> inner.TrainingState:
+    """The shapes of a run's state."""
+    problem = inner.training(task, optimizer)
+    return jax.eval_shape(lambda: problem.init(theta, data, 1, key))
+
+
+def seconds_per_step(
+    task: Task, optimizer: LearnedOptimizer, theta: Theta, data: PyTree, key: Key, steps: int = 100
+) -> float:
+    """The time of an inner step of one run alone, without measurements: the best of three."""
+    problem = inner.training(task, optimizer)
+
+    def advance(theta, data, key):
+        state = problem.init(theta, data, steps, key)
+        step = lambda i, state: problem.step(theta, state, data)[0]
+        return jax.lax.fori_loop(0, steps, step, state).params
+
+    compiled = (
+        jax.jit(advance, compiler_options=compiler_options()).lower(theta, data, key).compile()
+    )
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        jax.block_until_ready(compiled(theta, data, key))
+        times.append((time.perf_counter() - start) / steps)
+    return min(times)

@@ -1,0 +1,25 @@
+"""An evaluation on a terminal: how far it is, and what it found."""
+
+from collections.abc import Callable
+
+from rich.console import Console
+
+from metaopt.evaluation.report import Evaluation
+
+
+def show_progress(console: Console) -> Callable[[str, int, int], None]:
+    """The ``on_progress`` of `metaopt.evaluate` that prints a line for each trial."""
+
+    def on_progress(what: str, done: int, total: int) -> None:
+        text = f"{done + 1}/{total} {what}"
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    return on_progress
+
+
+def show(found: Evaluation, console: Console) -> None:
+    """The table of every task, that of all of them, and a verdict for each learned optimizer."""
+    console.print(found.table())
+    console.print(found.summary())
+    for line in found.verdicts():
+        console.print(line, highlight=False, markup=False)

@@ -1,0 +1,131 @@
+"""The numbers of an evaluation as rows of text, and the tables that a terminal shows."""
+
+from collections.abc import Callable
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from metaopt.core.interval import Interval
+from metaopt.evaluation.measures import Row
+from metaopt.evaluation.result import Aggregate, Result
+from metaopt.evaluation.statistics import Range
+from metaopt.evaluation.words import percent
+
+Cells = dict[str, str]
+
+
+def table(found: Result) -> Table:
+    """Every optimizer on every task; as narrow as a terminal."""
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    shown.add_column("", no_wrap=True)
+    for i, task in enumerate(found.tasks):
+        rows = [cells(found, row) for row in found.rows if row.task == task]
+        for head in list(rows[0])[1:] if i == 0 else ():
+            shown.add_column(head, justify="right", no_wrap=True)
+        shown.add_section()
+        shown.add_row(Text(task, "bold"))
+        for row in rows:
+            shown.add_row(*map(Text, row.values()))
+    return shown
+
+
+def summary(found: Result) -> Table:
+    """Every optimizer over all tasks, with 95% intervals."""
+    shown = Table(
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+        caption=caption(found),
+        caption_justify="left",
+    )
+    for i, head in enumerate(aggregate_heads(found)):
+        shown.add_column(head, justify="right" if i else "left", no_wrap=not i)
+    for row in aggregate_rows(found):
+        shown.add_row(*map(Text, row))
+    return shown
+
+
+def cells(found: Result, row: Row) -> Cells:
+    """A row of a terminal's table, by column."""
+    narrow = lambda interval: interval.text(1, "±")
+    return {
+        "": row.optimizer if row.rate is None else f"{row.optimizer} at {row.rate:g}",
+        f"mean {found.split}": narrow(row.mean[found.split]),
+        "final": narrow(row.final[found.split]),
+        f"mean − {found.reference}": _difference(found, row, lambda one: one.text(1, "±", "+")),
+        "speed-up": _speed_up(found, row),
+        "µs/step": _number(1e6 * row.seconds_per_step),
+    }
+
+
+def page_cells(found: Result, row: Row) -> Cells:
+    """A row of a page's table: there is room for more."""
+    itself = row.optimizer == found.reference
+    change = found.change(row.optimizer, row.task)
+    return {
+        "": row.optimizer if row.rate is None else f"{row.optimizer} at {row.rate:g}",
+        f"mean {found.split}": str(row.mean[found.split]),
+        "final": str(row.final[found.split]),
+        f"mean − {found.reference}": _difference(found, row, lambda one: one.text(sign="+")),
+        "progress": "–" if itself else percent(change.progress, "+"),
+        "speed-up": _speed_up(found, row),
+        "rate per seed": "–" if row.per_seed is None else f"{row.per_seed:.3g}",
+        "train": f"{row.final['train'].mean:.3g}",
+        "diverged": f"{row.diverged}/{found.seeds}",
+        "µs/step": _number(1e6 * row.seconds_per_step),
+        "state": _bytes(row.state_bytes),
+    }
+
+
+def aggregate_heads(found: Result) -> tuple[str, ...]:
+    return "all tasks", "score", "speed-up", f"P(beats {found.reference})", "diverged"
+
+
+def aggregate_rows(found: Result) -> list[tuple[str, ...]]:
+    """Every optimizer over all tasks, under `aggregate_heads`."""
+    text = lambda one: str(one) if np.isfinite(one.value) else "–"
+
+    def of(one: Aggregate) -> tuple[str, ...]:
+        itself = one.optimizer == found.reference
+        against: list[Range] = [one.speedup, one.improvement]
+        return (
+            one.optimizer,
+            text(one.score),
+            *("–" if itself else text(each) for each in against),
+            f"{one.diverged}/{one.runs}",
+        )
+
+    return [of(one) for one in found.aggregates()]
+
+
+def caption(found: Result) -> str:
+    """What the numbers over all tasks are, in short."""
+    return (
+        f"Score: progress from the initial loss over that of {found.reference} at its best of "
+        f"{len(found.rates)} rates. Speed-up: its steps over those here, to the same loss. "
+        "Interquartile means [95%]."
+    )
+
+
+def _difference(found: Result, row: Row, text: Callable[[Interval], str]) -> str:
+    if row.optimizer == found.reference:
+        return "–"
+    return text(found.change(row.optimizer, row.task).difference)
+
+
+def _speed_up(found: Result, row: Row) -> str:
+    if row.optimizer == found.reference or np.isnan(row.speedups).any():
+        return "–"
+    return f"{row.speedups.mean():.2f}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+
+
+def _bytes(count: int) -> str:
+    if count < 1000:
+        return f"{count}B"
+    return f"{count / 1000:.1f}kB" if count < 1e6 else f"{count / 1e6:.1f}MB"
