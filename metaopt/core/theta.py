@@ -67,7 +67,7 @@ def nested_theta(flat: Mapping[str, np.ndarray]) -> Theta:
     """Nested dicts from a flat one, where it is not known what tree it came from.
 
     Example:
-      >>> nested_theta({"layer_0/bias": np.zeros(2)})
+      >>> nested_theta({"layer_0/bias": np.zeros(2, np.float32)})
       {'layer_0': {'bias': Array([0., 0.], dtype=float32)}}
     """
     if list(flat) == ["theta"]:
