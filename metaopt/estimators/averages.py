@@ -51,17 +51,24 @@ def estimate_of(sums: Sums, particles: int, cost: int) -> Estimate:
       - ``resets``: particles that started an episode in this update;
       - ``unroll_steps``: all that this update took, burning in included;
       - ``particle_variance``: tr Cov of one particle's estimate, from those of this update;
-      - ``snr``: squared norm of the estimate over the variance of the estimate;
+      - ``snr``: squared norm of the estimate over the variance of the estimate, at most
+        (N - 1) / 1.2e-7, where all particles agree to the last bit of float32;
       - ``half_cosine``: cosine between the estimates of the even and of the odd particles;
       - ``effective_particles``: (sum |g_i|)^2 / sum |g_i|^2, N where all say as much.
+
+      The last four are 0 where they would be 0/0: where all particles say 0 or none is finite, the
+      first two of them also where one alone is, and the cosine where a half has none.
     """
     count = sums["finite"]
+    even, odd = ([leaf[half] for leaf in jax.tree.leaves(sums["grad"])] for half in (0, 1))
     # Where no particle is finite this is 0/0: the outer step sees a NaN and skips the update.
-    even = jax.tree.map(lambda leaf: leaf[0] / count, sums["grad"])
-    odd = jax.tree.map(lambda leaf: leaf[1] / count, sums["grad"])
-    grad = optax.tree.add(even, odd)
+    grad = jax.tree.map(lambda leaf: leaf[0] / count + leaf[1] / count, sums["grad"])
     signal = optax.tree.norm(grad, squared=True)
-    variance = (sums["square"] - count * signal) / (count - 1)  # tr Cov of one particle
+    several, others = count > 1, jnp.maximum(count - 1, 1)
+    square = sums["square"]
+    variance = jnp.where(several, jnp.maximum(square - count * signal, 0) / others, 0.0)
+    rounding = jnp.finfo(jnp.float32).eps * square / others  # what a variance of 0 may as well be
+    snr = _ratio(signal * count, jnp.maximum(variance, rounding))
     whole = lambda name: sums[name].astype(jnp.int32)
     metrics = {
         "nonfinite_pairs": particles - whole("finite"),
@@ -69,8 +76,15 @@ def estimate_of(sums: Sums, particles: int, cost: int) -> Estimate:
         "resets": whole("resets"),
         "unroll_steps": (particles + whole("uncounted")) * cost,
         "particle_variance": variance,
-        "snr": signal * count / variance,
-        "half_cosine": optax.tree.vdot(even, odd) / (optax.tree.norm(even) * optax.tree.norm(odd)),
-        "effective_particles": sums["length"] ** 2 / sums["square"],
+        "snr": jnp.where(several, snr, 0.0),
+        "half_cosine": _ratio(
+            optax.tree.vdot(even, odd), optax.tree.norm(even) * optax.tree.norm(odd)
+        ),
+        "effective_particles": _ratio(sums["length"] ** 2, square),
     }
     return Estimate(grad, sums["loss"] / count, metrics)
+
+
+def _ratio(part: jax.Array, whole: jax.Array) -> jax.Array:
+    """``part / whole``, 0 where the whole is 0."""
+    return jnp.where(whole == 0, 0.0, part / jnp.where(whole == 0, 1.0, whole))

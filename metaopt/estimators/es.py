@@ -67,7 +67,7 @@ def _estimator(
         inner, losses = both(antithetic(theta, eps), pair.inner)
         return Window(pair._replace(inner=inner, noise_sum=noise_sum), total, losses)
 
-    kernel = ParticleKernel(start, advance, 2 * window, weigh_differences(shaping, rollout.mesh))
+    kernel = ParticleKernel(start, advance, 2 * window, weigh_differences(shaping, rollout))
     return make_estimator(problem, kernel, rollout)
 
 
@@ -113,7 +113,8 @@ def gpes(
       first_episode: how a particle gets to its phase: ``"short"`` (it starts fresh and ends its
         first episode early) or ``"burn_in"`` (it is unrolled to its phase first; counted).
       shaping: of the losses' differences: ``"raw"``, ``"standardise"`` (divided by their standard
-        deviation over particles) or ``"centered_rank"`` (of ranks in [-1/2, 1/2] instead).
+        deviation over particles, two at least) or ``"centered_rank"`` (of ranks in [-1/2, 1/2]
+        instead).
       particles_per_chunk: how many of a device's particles advance at a time, at most; what fits
         where it is ``None``. The estimate is the same up to rounding.
       mesh: spreads the particles over devices, see `metaopt.parallel.sharding.particle_mesh`; the

@@ -81,7 +81,8 @@ def mixture(
             square = jnp.where(finite, square, part.square)
             seen = part.seen + finite.astype(jnp.int32)
             if normalise:
-                corrected = square[0] / (1 - DECAY ** seen[0].astype(jnp.float32))
+                # Estimates that are not finite so far, or all 0, leave the scale finite, too.
+                corrected = square[0] / (1 - DECAY ** jnp.maximum(seen[0], 1).astype(jnp.float32))
                 scale = jax.lax.rsqrt(jnp.maximum(corrected, 1e-30))
                 found = found._replace(grad=optax.tree.scale(scale, found.grad))
             after.append(Part(inner, square, seen))

@@ -81,5 +81,5 @@ def truncated_es(
         inner, _ = run(theta)
         return Window(centre._replace(inner=inner), eps, losses)
 
-    kernel = ParticleKernel(start, advance, 3 * window, weigh_differences(shaping, mesh))
+    kernel = ParticleKernel(start, advance, 3 * window, weigh_differences(shaping, rollout))
     return make_estimator(problem, kernel, rollout)
