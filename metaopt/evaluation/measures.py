@@ -7,9 +7,10 @@
   start.
 * A baseline's learning rate is the best of the sweep, in the mean over seeds, *by the very number
   that is reported*: another one for each column, which is in the baseline's favour.
-* *Score*: the progress of a run from its initial loss to its mean loss, over the mean progress of
-  the tuned reference baseline: 0 is no progress, 1 is the reference's. Losses may be 0 or negative;
-  nothing divides by one. Where the reference makes no progress scores and speed-ups are NaN.
+* *Score*: the progress of a run from its initial loss to its mean loss, over that of the tuned
+  reference baseline from the same start: 0 is no progress, 1 is the reference's. Losses may be 0 or
+  negative; nothing divides by one. On a seed where the reference makes no progress it is over its
+  mean progress; where it makes none on average, scores and speed-ups are NaN.
 * *Speed-up*: see `metaopt.evaluation.speedups`.
 """
 
@@ -113,7 +114,8 @@ def summarise(
     means = mean_losses(reference, split)
     start, theirs = reference[0, :, 0, axis].astype(np.float64), means[best(means)]
     progresses = makes_progress(start, theirs)
-    undefined = np.full(len(start), np.nan)
+    made = start - theirs
+    scale = np.where(made > 0, made, made.mean()) if progresses else np.nan
 
     def row(name: str) -> Row:
         raw = trials[name].at(num_steps)
@@ -121,7 +123,6 @@ def summarise(
         means = {s: mean_losses(losses, s) for s in SPLITS}
         finals = {s: losses[..., -1, i] for i, s in enumerate(SPLITS)}
         chosen, swept = best(means[split]), name in baselines
-        scores = (start - means[split][chosen]) / (start - theirs).mean() if progresses else None
         return Row(
             task=task,
             optimizer=name,
@@ -131,10 +132,10 @@ def summarise(
             mean={s: interval(values[best(values)]) for s, values in means.items()},
             final={s: interval(values[best(values)]) for s, values in finals.items()},
             per_seed=float(means[split].min(axis=0).mean()) if swept else None,
-            scores=undefined if scores is None else scores,
+            scores=(start - means[split][chosen]) / scale,
             speedups=speed_ups(losses[..., axis], reference[..., axis], every)
             if progresses
-            else undefined,
+            else np.full(len(start), np.nan),
             diverged=int(diverged(raw[chosen]).sum()),
             seconds_per_step=trials[name].seconds_per_step,
             state_bytes=trials[name].state_bytes,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import matplotlib.ticker
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -36,29 +37,39 @@ def colors(found: Result) -> dict[str, tuple[str, str]]:
     return of
 
 
-def loss_axis(axes, losses: Sequence[np.ndarray]) -> bool:
+def loss_axis(axes, losses: Sequence[np.ndarray]) -> bool | None:
     """Makes an axis of losses logarithmic if all are above 0; it stays linear if not.
 
     Args:
       axes: matplotlib's.
-      losses: all that are drawn on it. If none is finite it says so.
+      losses: all that are to be drawn on it.
 
     Returns:
-      Whether it is logarithmic.
+      Whether it is logarithmic; ``None`` if no loss is finite: it says so, and is complete.
     """
     values = np.concatenate([np.ravel(one) for one in losses])
     values = values[np.isfinite(values)]
     if not values.size:
         middle = {"ha": "center", "va": "center", "transform": axes.transAxes}
         axes.text(0.5, 0.5, "no finite loss", **middle)
-        return False
+        axes.set(xticks=[], yticks=[])
+        return None
     positive = bool((values > 0).all())
     if positive:
         log_losses(axes)
     return positive
 
 
-def band(losses: np.ndarray, log: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def log_seconds(axes) -> None:
+    """Makes the axis of what is drawn logarithmic, with few labels, but some if it is short."""
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    subs = (1.0,) if high > 30 * low else (1.0, 3.0)
+    axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=subs))
+    axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+
+
+def band(losses: np.ndarray, log: bool | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean of ``[seeds, ...]`` and the ends of its 95% band, which does not fall off a log axis."""
     mean = losses.mean(axis=0)
     half = 1.96 * losses.std(axis=0, ddof=1) / np.sqrt(len(losses))
@@ -80,10 +91,12 @@ def panels_of(tasks: tuple[str, ...]):
 
 def finish(figure: Figure, panels, title: str, found: Result) -> None:
     """Title and legend: learned optimizers first."""
-    handles, labels = panels[0].get_legend_handles_labels()
-    named = dict(zip(labels, handles, strict=True))
+    named = {}
+    for axes in panels:
+        handles, labels = axes.get_legend_handles_labels()
+        named |= dict(zip(labels, handles, strict=True))
     order = [name for name in (*found.optimizers, *found.baselines) if name in named]
-    figure.legend(
-        [named[name] for name in order], order, loc="outside lower center", ncols=min(4, len(order))
-    )
+    if order:
+        lines, columns = [named[name] for name in order], min(4, len(order))
+        figure.legend(lines, order, loc="outside lower center", ncols=columns)
     figure.suptitle(title, fontsize=10, fontweight="bold", x=0.01, ha="left")

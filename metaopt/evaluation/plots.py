@@ -7,7 +7,15 @@ from matplotlib.figure import Figure
 
 from metaopt.evaluation.grids import Grid
 from metaopt.evaluation.measures import mean_losses
-from metaopt.evaluation.panels import Picture, band, colors, finish, loss_axis, panels_of
+from metaopt.evaluation.panels import (
+    Picture,
+    band,
+    colors,
+    finish,
+    log_seconds,
+    loss_axis,
+    panels_of,
+)
 from metaopt.evaluation.result import Result
 from metaopt.evaluation.runs import SPLITS
 from metaopt.evaluation.statistics import (
@@ -27,19 +35,21 @@ def curves(found: Result, *, against_seconds: bool = False) -> Figure:
         for axes, task in zip(panels, found.tasks, strict=True):
             names = (*found.baselines[::-1], *found.optimizers[::-1])
             losses = {n: found.tuned(task, n)[..., SPLITS.index(found.split)] for n in names}
+            axes.set_title(task, fontsize=10)
             log = loss_axis(axes, [one.mean(axis=0) for one in losses.values()])
+            if log is None:
+                continue
             for name in names:
                 color, line = colors(found)[name]
-                x = found.steps().astype(float)
-                if against_seconds:
-                    x *= found.trials[task][name].seconds_per_step
-                mean, low, high = band(losses[name], log)
+                x, mean, low, high = found.steps().astype(float), *band(losses[name], log)
+                if against_seconds:  # a logarithmic axis has no place for the start
+                    seconds = found.trials[task][name].seconds_per_step
+                    x, mean, low, high = (one[1:] for one in (seconds * x, mean, low, high))
                 axes.fill_between(x, low, high, color=color, alpha=0.15, lw=0)
                 axes.plot(x, mean, color=color, ls=line, lw=1.8, label=name)
             axes.set_xlabel("seconds of one run alone" if against_seconds else "inner step")
-            if against_seconds:  # the start, at 0 seconds, is left out
-                axes.set_xscale("log")
-            axes.set_title(task, fontsize=10)
+            if against_seconds:
+                log_seconds(axes)
         what = "against wall-clock" if against_seconds else f"over {found.num_steps} steps"
         finish(figure, panels, f"{found.split} loss {what}, {found.seeds} seeds, 95% bands", found)
     return figure
@@ -129,7 +139,10 @@ def horizons(found: Result) -> Figure:
         for axes, task in zip(panels, found.tasks, strict=True):
             of = lambda name, h, task=task: mean_losses(found.tuned(task, name, h), found.split)
             runs = {n: np.stack([of(n, h) for h in lengths], axis=1) for n in names}
+            axes.set_title(task, fontsize=10)
             log = loss_axis(axes, [one.mean(axis=0) for one in runs.values()])
+            if log is None:
+                continue
             for name in names:
                 color, line = colors(found)[name]
                 mean, low, high = band(runs[name], log)
@@ -139,7 +152,6 @@ def horizons(found: Result) -> Figure:
             axes.set(xlabel="inner steps of a run", xscale="log")
             axes.set_xticks(lengths, [f"{h:,}" for h in lengths])
             axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
-            axes.set_title(task, fontsize=10)
         text = f"Mean {found.split} loss against horizon, T/{LONGER} to {LONGER}T; dotted: T"
         finish(figure, panels, text, found)
     return figure
@@ -154,14 +166,15 @@ def rates(found: Result) -> Figure:
                 name: mean_losses(found.curves(task, name), found.split).mean(axis=1)
                 for name in colors(found)
             }
-            loss_axis(axes, list(means.values()))
+            axes.set_title(task, fontsize=10)
+            if loss_axis(axes, list(means.values())) is None:
+                continue
             for name, (color, line) in colors(found).items():
                 if name in found.optimizers:
                     axes.axhline(means[name][0], color=color, lw=1.8, label=name)
                 else:
                     axes.plot(found.rates, means[name], "o", ls=line, ms=3, color=color, label=name)
             axes.set(xlabel="learning rate", xscale="log")
-            axes.set_title(task, fontsize=10)
         text = f"Mean {found.split} loss against learning rate: the whole sweep"
         finish(figure, panels, text, found)
     return figure

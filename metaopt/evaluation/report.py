@@ -26,40 +26,47 @@ def page(found: Result) -> str:
 
 def body(found: Result) -> str:
     """What is on it, below its title."""
-    draw = lambda figure: f"<figure>{to_svg(figure)}</figure>"
-    note = lambda text: f"<p class='note'>{html.escape(text)}</p>"
+    finite = any(words.is_finite(found, task) for task in found.tasks)
     parts = [f"<p class='lead'>{html.escape(words.facts(found))}</p>", *_verdicts(found)]
-    parts += [
-        html_table(tables.aggregate_heads(found), tables.aggregate_rows(found), last_in_bold=False),
-        note(tables.caption(found)),
-        "<h2>Curves</h2>",
-        draw(plots.curves(found)),
-        "<h2>Every task</h2>",
-    ]
-    for task in found.tasks:
-        rows = [tables.page_cells(found, row) for row in found.rows if row.task == task]
-        heads = (task, *list(rows[0])[1:])
-        parts.append(html_table(heads, [[*row.values()] for row in rows], last_in_bold=False))
-        start = next(row.start for row in found.rows if row.task == task)
-        parts.append(note(" ".join((f"Initial loss {start}.", *words.notes(found, task)))))
+    heads, rows = tables.aggregate_heads(found), tables.aggregate_rows(found)
+    parts += [html_table(heads, rows, last_in_bold=False), _note(tables.caption(found))]
+    if finite:
+        parts += ["<h2>Curves</h2>", _draw(plots.curves(found))]
+    parts += ["<h2>Every task</h2>", *(_task(found, task) for task in found.tasks)]
     if found.meaningful:
-        parts += ["<h2>Speed-up</h2>", draw(plots.speedups(found))]
-        parts += ["<h2>Performance profile</h2>", draw(plots.profile(found))]
-    parts += [
-        "<h2>Sensitivity</h2>",
-        draw(plots.horizons(found)),
-        draw(plots.rates(found)),
-        "<h2>Wall-clock</h2>",
-        draw(plots.curves(found, against_seconds=True)),
-    ]
+        parts += ["<h2>Speed-up</h2>", _draw(plots.speedups(found))]
+        parts += ["<h2>Performance profile</h2>", _draw(plots.profile(found))]
+    if finite:
+        parts += ["<h2>Sensitivity</h2>", _draw(plots.horizons(found)), _draw(plots.rates(found))]
+        parts += ["<h2>Wall-clock</h2>", _draw(plots.curves(found, against_seconds=True))]
     if found.grids:
         parts.append("<h2>Width, depth and horizon</h2>")
-        parts += [draw(plots.grid(one, found.reference)) for one in found.grids]
+        parts += [_draw(plots.grid(one, found.reference)) for one in found.grids]
     terms = words.definitions(found).items()
-    parts.append("<h2>What the columns mean</h2>")
-    parts.append("<dl class='note'>")
-    parts += [f"<dt><b>{html.escape(a)}</b></dt><dd>{html.escape(b)}</dd>" for a, b in terms]
-    return "\n".join((*parts, "</dl>"))
+    shown = (f"<dt><b>{html.escape(a)}</b></dt><dd>{html.escape(b)}</dd>" for a, b in terms)
+    parts += ["<details><summary>What the columns mean</summary><dl class='note'>", *shown]
+    parts.append("</dl></details>")
+    return "\n".join(parts)
+
+
+def _draw(figure: Figure) -> str:
+    return f"<figure>{to_svg(figure)}</figure>"
+
+
+def _note(text: str) -> str:
+    return f"<p class='note'>{html.escape(text)}</p>"
+
+
+def _task(found: Result, task: str) -> str:
+    """The two tables of a task, and what has to be known beside them."""
+    rows = [row for row in found.rows if row.task == task]
+    parts = []
+    for title, cells in ((task, tables.page_cells), ("", tables.further_cells)):
+        of = [cells(found, row) for row in rows]
+        heads = (title, *list(of[0])[1:])
+        parts.append(html_table(heads, [[*row.values()] for row in of], last_in_bold=False))
+    said = (f"Initial loss: {rows[0].start}.", *words.notes(found, task))
+    return "\n".join((*parts, _note(" ".join(said))))
 
 
 def _verdicts(found: Result) -> list[str]:

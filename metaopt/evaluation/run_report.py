@@ -47,7 +47,7 @@ def report_run(path: Path, console: Console) -> Evaluation | None:
     say = lambda text: console.print(text, highlight=False, soft_wrap=True, markup=False)
     found = None
     if config.problem.name == "training" and config.evaluation.seeds:
-        say(f"Evaluating against tuned {' and '.join(BASELINES)} on test data ...")
+        say(f"Comparing with tuned {' and '.join(BASELINES)} on test data ...")
         found = _evaluate(directory, config, console)
         stored: dict[str, Any] = {"of": _identity(directory, config)} | content(found)
         write_atomically(directory.path / "evaluation.json", json_text(stored, indent=1))

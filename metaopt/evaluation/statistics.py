@@ -23,7 +23,12 @@ class Range(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+        return " ".join((_short(self.value), f"[{_short(self.low)}, {_short(self.high)}]"))
+
+
+def _short(value: float) -> str:
+    """Two decimals of what is near 1, as scores and speed-ups are, three digits of the rest."""
+    return f"{value:.2f}" if 0.095 <= abs(value) < 10 else f"{value:.3g}"
 
 
 def interval(values: np.ndarray) -> Interval:

@@ -10,7 +10,6 @@ from rich.text import Text
 from metaopt.core.interval import Interval
 from metaopt.evaluation.measures import Row
 from metaopt.evaluation.result import Aggregate, Result
-from metaopt.evaluation.statistics import Range
 from metaopt.evaluation.words import percent
 
 Cells = dict[str, str]
@@ -54,14 +53,14 @@ def cells(found: Result, row: Row) -> Cells:
         "": row.optimizer if row.rate is None else f"{row.optimizer} at {row.rate:g}",
         f"mean {found.split}": narrow(row.mean[found.split]),
         "final": narrow(row.final[found.split]),
-        f"mean − {found.reference}": _difference(found, row, lambda one: one.text(1, "±", "+")),
+        f"mean − {found.reference}": _difference(found, row, lambda one: one.text(2, "±", "+")),
         "speed-up": _speed_up(found, row),
         "µs/step": _number(1e6 * row.seconds_per_step),
     }
 
 
 def page_cells(found: Result, row: Row) -> Cells:
-    """A row of a page's table: there is room for more."""
+    """A row of a page's table of losses."""
     itself = row.optimizer == found.reference
     change = found.change(row.optimizer, row.task)
     return {
@@ -71,8 +70,17 @@ def page_cells(found: Result, row: Row) -> Cells:
         f"mean − {found.reference}": _difference(found, row, lambda one: one.text(sign="+")),
         "progress": "–" if itself else percent(change.progress, "+"),
         "speed-up": _speed_up(found, row),
-        "rate per seed": "–" if row.per_seed is None else f"{row.per_seed:.3g}",
-        "train": f"{row.final['train'].mean:.3g}",
+    }
+
+
+def further_cells(found: Result, row: Row) -> Cells:
+    """A row of the table below it."""
+    known = lambda value: "–" if value is None or not np.isfinite(value) else f"{value:.3g}"
+    return {
+        "": row.optimizer,
+        "final rate": known(row.final_rate),
+        "rate per seed": known(row.per_seed),
+        "train": known(row.final["train"].mean),
         "diverged": f"{row.diverged}/{found.seeds}",
         "µs/step": _number(1e6 * row.seconds_per_step),
         "state": _bytes(row.state_bytes),
@@ -89,11 +97,11 @@ def aggregate_rows(found: Result) -> list[tuple[str, ...]]:
 
     def of(one: Aggregate) -> tuple[str, ...]:
         itself = one.optimizer == found.reference
-        against: list[Range] = [one.speedup, one.improvement]
         return (
             one.optimizer,
             text(one.score),
-            *("–" if itself else text(each) for each in against),
+            "–" if itself else text(one.speedup),
+            "–" if itself else text(one.improvement),
             f"{one.diverged}/{one.runs}",
         )
 

@@ -50,13 +50,13 @@ def _over_tasks(found: Result, one: Aggregate) -> tuple[str, str, str]:
     changes = [found.change(one.optimizer, task) for task in found.tasks]
     counts = {
         verdict: [change.task for change in changes if change.verdict == verdict]
-        for verdict in ("lower", "higher", "not resolved", "not finite")
+        for verdict in ("lower", "higher", "equal", "not resolved", "not finite")
     }
     said = "; ".join(f"{word} on {', '.join(on)}" for word, on in counts.items() if on)
     details = f"Mean {found.split} loss against tuned {found.reference}: {said}."
-    over = f"speed-up over tuned {found.reference}"
+    over = f"the speed of tuned {found.reference}, in steps to the same loss"
     if not found.meaningful:
-        return "No speed-up:", f"tuned {found.reference} makes no progress on any task", details
+        return "Nothing to compare", f"as tuned {found.reference} makes no progress at all", details
     numbers = f"95% from {one.speedup.low:.2f} to {one.speedup.high:.2f}"
     if one.speedup.low <= 1 <= one.speedup.high:
         value = f"{one.speedup.value:.2f}× {over}, {numbers}"
@@ -128,14 +128,14 @@ def notes(found: Result, task: str) -> list[str]:
     rows = [row for row in found.rows if row.task == task]
     for name, where in found.ranges.get(task, {}).items():
         said.append(f"{name}: {where}.")
-    for row in rows:
+    for row in rows if task in found.meaningful else ():
         ends = [rate for rate in {row.rate, row.final_rate} if rate in _ends(found)]
         if ends and found.curves(task, row.optimizer).shape[0] > 1:
             said.append(
                 f"{row.optimizer}: its best rate ({ends[0]:g}) is at the end of the sweep, so that "
                 "another one may be better."
             )
-    if not np.isfinite(rows[0].start.mean):
+    if not is_finite(found, task):
         said.append("The loss before the first step is not finite, so that no number here is.")
     elif task not in found.meaningful:
         said.append(
@@ -146,6 +146,11 @@ def notes(found: Result, task: str) -> list[str]:
     return said
 
 
+def is_finite(found: Result, task: str) -> bool:
+    """Whether the losses of a task are; they are not where one is not before the first step."""
+    return all(np.isfinite(row.start.mean) for row in found.rows if row.task == task)
+
+
 def _ends(found: Result) -> set[float]:
     return {min(found.rates), max(found.rates)} if len(found.rates) > 1 else set()
 
@@ -153,12 +158,13 @@ def _ends(found: Result) -> set[float]:
 def definitions(found: Result) -> dict[str, str]:
     """What each column of the tables means."""
     reference, split, steps = found.reference, found.split, f"{found.num_steps:,}"
+    measured = "step" if found.every == 1 else f"{found.every} steps"
     cap = "the cap of its task (the initial loss, if it has none)"
     return {
         f"mean {split}": (
-            f"The {split} loss averaged over the {steps} steps of a run, its measurements every "
-            f"{found.every} steps; mean over seeds ± 95% (Student's t). All optimizers train from "
-            f"the same fresh initialisations on the same batches; the {split} split and these "
+            f"The {split} loss averaged over the {steps} steps of a run, measured after every "
+            f"{measured}; mean over seeds ± 95% (Student's t). All optimizers train from the same "
+            f"fresh initialisations on the same batches; the {split} split and these "
             "initialisations occur nowhere in meta-training."
         ),
         "final": f"The {split} loss after step {steps}.",
@@ -169,6 +175,7 @@ def definitions(found: Result) -> dict[str, str]:
             "in its favour; its name has the one for the mean. A name that ends in _cosine is of a "
             "rate that rises over the first 5% of the run and falls to 0 as a cosine."
         ),
+        "final rate": "A baseline's best learning rate by the final loss.",
         "rate per seed": (
             "The mean loss if each seed (of a family: each member) had a rate of its own, which "
             "nobody knows beforehand."
@@ -183,18 +190,18 @@ def definitions(found: Result) -> dict[str, str]:
             f"{reference}, (initial − mean) over its (initial − mean), less 1; by pairs ± 95%."
         ),
         "score": (
-            f"The progress of each run over the mean progress of tuned {reference}: 0 is none, 1 "
-            f"is {reference}'s."
+            f"The progress of each run from its initial to its mean loss over that of tuned "
+            f"{reference} from the same start: 0 is none, 1 is {reference}'s."
         ),
         "speed-up": (
             f"The steps that {reference} needs to its own final loss over the steps to the same "
             f"loss here, seed by seed. If a run never gets there: the steps that {reference} needs "
             f"to the loss with which that run ends, over {steps}. Each at the rate that gets there "
-            "first."
+            "first; for a task the mean over seeds."
         ),
         f"P(beats {reference})": (
-            f"The probability that a run drawn at random scores above one of tuned {reference} "
-            "drawn at random on the same task, averaged over tasks; one half for equals."
+            f"The probability that a run scores above one of tuned {reference} on the same task, "
+            "averaged over tasks; one half for equals."
         ),
         "diverged": (
             "Runs in which a loss was not finite, or the training loss ended above its start. A "

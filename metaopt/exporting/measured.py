@@ -30,7 +30,7 @@ def not_better(evaluation: Mapping[str, Any]) -> str:
             case "not resolved":
                 said = f"{change.seeds} seeds do not resolve a difference ({change.difference})"
                 lines.append(f"- Against tuned {change.against} {what}: {said}.")
-            case "higher":
+            case "higher" | "equal":
                 lines.append(f"- Against tuned {change.against} {what}: {change.sentence()}.")
             case "not finite":
                 lines.append(f"- Against tuned {change.against} {what}: no loss is finite.")
@@ -83,7 +83,8 @@ def _losses(
     for change in changes[:2]:
         interval = _interval(evaluation, task, optimizer, change)
         value = change.theirs if optimizer == change.against else change.ours
-        shown.append(f"{value:.4g}" if interval is None else str(interval))
+        known = Interval(value, float("nan")) if interval is None else interval
+        shown.append(str(known))
     return " | ".join(shown)
 
 
@@ -123,7 +124,7 @@ def _above(evaluation: Mapping[str, Any]) -> list[str]:
         worse = [
             start + every * i
             for i, (a, b) in enumerate(pair)
-            if a is None or (b is not None and a > b)
+            if b is not None and (a is None or a > b)
         ]
         if worse:
             lines.append(

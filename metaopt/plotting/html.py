@@ -35,7 +35,9 @@ figure {{ margin: 1.25rem 0; }}
 svg {{ width: 100%; height: auto; }}
 table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
 th, td {{ padding: .45rem .4rem; border-bottom: 1px solid #e5e4e0; text-align: right; }}
-th:first-child, td:first-child {{ text-align: left; white-space: nowrap; }}
+td, th:first-child {{ white-space: nowrap; }}
+th:first-child, td:first-child {{ text-align: left; }}
+dd {{ margin: 0 0 .5rem 1rem; }}
 .wide {{ overflow-x: auto; font-size: .85rem; }}
 table.sums tbody tr:last-child {{ font-weight: 600; }}
 pre {{ background: #f7f6f3; padding: .8rem 1rem; overflow-x: auto; border-radius: 6px;

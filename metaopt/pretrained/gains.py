@@ -41,7 +41,7 @@ class Change(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """``"lower"``, ``"higher"`` or ``"not resolved"``; ``"not finite"`` if there is no number.
+        """``"lower"``, ``"higher"``, ``"equal"`` or ``"not resolved"``; or ``"not finite"``.
 
         Example:
           >>> UNKNOWN._replace(difference=Interval(-0.1, 0.2)).verdict
@@ -49,6 +49,8 @@ class Change(NamedTuple):
         """
         if not math.isfinite(self.difference.mean):
             return "not finite"
+        if self.difference == (0, 0):
+            return "equal"
         if not self.difference.is_resolved:
             return "not resolved"
         return "lower" if self.difference.mean < 0 else "higher"
@@ -66,7 +68,9 @@ class Change(NamedTuple):
         size = self.difference._replace(mean=abs(self.difference.mean))
         match self.verdict:
             case "not finite":
-                return "No finite loss:", f"nothing to compare with tuned {self.against}"
+                return "No finite loss", f"to compare with that of tuned {self.against}"
+            case "equal":
+                return "No difference", f"from the {what.replace('than', 'of')} on any seed"
             case "not resolved":
                 return "Not resolved", f"by {self.seeds} seeds: {size} {direction} {what}"
         return f"{size} {direction}", what

@@ -3,6 +3,7 @@
 import inspect
 import json
 import random
+import re
 import shutil
 import signal
 import time
@@ -13,6 +14,7 @@ from safetensors.numpy import load_file
 
 from metaopt.commands import COMMANDS, record_of
 from metaopt.commands import main as command_line
+from metaopt.evaluation import trials
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +30,16 @@ def test_a_run_leaves_what_it_says(trained):
     assert process.stderr == ""
     present = {path.name for path in run.iterdir()}
     assert present == {
-        "checkpoints", "config.json", "curves.png", "evaluation.json", "metrics.jsonl",
-        "optimizer", "report.html", "tensorboard",
+        "checkpoints", "config.json", "curves.png", "evaluation.json", "evaluation_cache",
+        "metrics.jsonl", "optimizer", "report.html", "tensorboard",
     }  # fmt: skip
-    for said in ("outer step 50/50", "learned against Adam", "report.html", "metaopt.load("):
+    for said in ("outer step 50/50", "adam_cosine at ", "report.html", "metaopt.load("):
         assert said in process.stdout
+    # The headline, with its interval.
+    said = " ".join(process.stdout.split())
+    assert re.search(
+        r"sgd: (not resolved by 4 seeds: )?[\d.]+ ± [\d.]+ (low|high)er mean test", said
+    )
 
 
 def test_the_metrics_hold_a_line_a_step(trained):
@@ -44,23 +51,30 @@ def test_the_metrics_hold_a_line_a_step(trained):
 
 def test_the_evaluation_agrees_with_the_losses_it_stores(trained):
     stored = json.loads((trained[0] / "evaluation.json").read_text())
-    numbers, summary = stored["numbers"], stored["summary"]
-    learned, adam = np.array(numbers["learned"]), np.array(numbers["baseline"])
-    assert learned.shape == adam.shape == (4, 8)
-    assert len(numbers["rates"]) >= 13
-    assert numbers["rate"] == numbers["rates"][int(np.argmin(numbers["sweep"]))]
-    assert summary["learned"]["mean_loss"]["mean"] == pytest.approx(learned.mean(), rel=1e-5)
-    final = np.array(numbers["final"])
-    assert summary["adam"]["final_loss"]["mean"] == pytest.approx(final.mean(), rel=1e-5)
-    assert final.mean() <= adam[:, -1].mean() and numbers["final_rate"] in numbers["rates"]
-    pairs = learned[:, -1] - final
-    assert summary["change"]["final_loss"]["mean"] == pytest.approx(pairs.mean() / final.mean())
-    assert (learned[:, 0] != adam[:, 0]).all()
+    rows = {row["optimizer"]: row for row in stored["rows"]}
+    curves = {name: np.array(curve) for name, curve in stored["mean_curves"]["quadratic"].items()}
+    assert list(rows) == list(curves) == ["learned sgd", "adam", "adam_cosine"]
+    assert stored["seeds"] == 4 and stored["num_steps"] == 8  # of the recipe, not defaults
+    assert rows["adam"]["rate"] in stored["rates"] and len(stored["rates"]) >= 7
+    for name, curve in curves.items():
+        assert curve.shape == (9,) and curve[0] == curves["adam"][0]
+        assert rows[name]["mean"]["test"]["mean"] == pytest.approx(curve[1:].mean(), rel=1e-5)
+    assert rows["learned sgd"]["final"]["test"]["mean"] == pytest.approx(curves["learned sgd"][-1])
+    assert rows["adam"]["final"]["test"]["mean"] <= curves["adam"][-1] * (1 + 1e-6)
+    for change in stored["changes"]:
+        ours, theirs = (
+            rows[change[who]][change["number"]]["test"]["mean"] for who in ("optimizer", "against")
+        )
+        assert change["difference"]["mean"] == pytest.approx(ours - theirs, rel=1e-4, abs=1e-7)
+    assert len(stored["changes"]) == 4
 
 
 def test_the_page_is_self_contained(trained):
     page = (trained[0] / "report.html").read_text()
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 7
+    for said in ("Meta-training", "Use it", "Configuration", "What the columns mean"):
+        assert said in page
+    assert "in its trained range" in page and "jax" in page
     assert "src=" not in page and "<link" not in page and "<script" not in page
     assert (trained[0] / "curves.png").read_bytes().startswith(b"\x89PNG")
 
@@ -86,7 +100,7 @@ def test_the_same_command_again_shows_the_result_without_training(here, trained)
     before = (run / "metrics.jsonl").read_bytes()
     code, out, _ = here(run.parent.parent, "train", "tiny", "--devices", "2")
     assert code == 0
-    assert "learned against Adam" in out and "outer step" not in out
+    assert "adam_cosine at " in out and "outer step" not in out
     assert (run / "metrics.jsonl").read_bytes() == before
 
 
@@ -95,15 +109,34 @@ def test_quiet_is_quiet(here, trained):
 
 
 def test_a_report_measured_anew_agrees(here, trained):
-    file = trained[0] / "evaluation.json"
+    file, cache = trained[0] / "evaluation.json", trained[0] / "evaluation_cache"
     stored = file.read_bytes()
+    shutil.rmtree(cache)
     file.unlink()
     code, out, _ = here(trained[0], "train", "tiny", "--out", ".")
-    assert code == 0 and "Comparing with tuned Adam" in out
-    again = json.loads(file.read_bytes())
-    np.testing.assert_allclose(
-        again["numbers"]["learned"], json.loads(stored)["numbers"]["learned"], rtol=1e-5
+    assert code == 0 and "Comparing with tuned adam and adam_cosine" in out
+    assert len(list(cache.iterdir())) == 3
+    curves = lambda text: json.loads(text)["mean_curves"]["quadratic"]
+    for name, losses in curves(stored).items():
+        np.testing.assert_allclose(curves(file.read_bytes())[name], losses, rtol=1e-4, atol=1e-6)
+
+
+def test_an_evaluation_that_was_cut_off_resumes(here, trained, monkeypatch):
+    """What was measured before a kill is not measured again."""
+    cache = trained[0] / "evaluation_cache"
+    (trained[0] / "evaluation.json").unlink()
+    kept = sorted(cache.iterdir())
+    kept[0].unlink()
+    before = {path: path.stat().st_mtime_ns for path in kept[1:]}
+    fresh = []
+    run = trials.run_trial
+    monkeypatch.setattr(
+        "metaopt.evaluation.evaluate.run_trial",
+        lambda *args, **options: (found := run(*args, **options), fresh.append(not found[1]))[0],
     )
+    assert here(trained[0], "train", "tiny", "--out", ".", "--quiet")[0] == 0
+    assert {path: path.stat().st_mtime_ns for path in kept[1:]} == before
+    assert sum(fresh) == 1 and (trained[0] / "evaluation.json").is_file()
 
 
 FAULTS = [
@@ -127,6 +160,10 @@ FAULTS = [
     (["train", "tiny", "--task.args", "dim=x"], "task 'quadratic'"),
     (["train", "tiny", "--outer-steps", "0"], "outer_steps must be at least 1, got 0"),
     (["train", "tiny", "--outer-steps", "many"], "outer-steps"),
+    (
+        ["train", "tiny", "--evaluation.seeds", "1"],
+        "evaluation.seeds must be at least 2, or 0 for no evaluation, got 1",
+    ),
     (["train", "tiny", "--checkpoint-every", "0"], "checkpoint_every must be at least 1, got 0"),
     (
         ["train", "tiny", "--outer.learning-rate", "-1"],
