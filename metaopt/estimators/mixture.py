@@ -23,7 +23,7 @@ class Part(NamedTuple):
     Attributes:
       estimator: its estimator's state.
       square: ``[N]`` float32, v before its correction; the same for all.
-      seen: ``[N]`` int32, finite estimates so far; likewise.
+      seen: ``[N]`` int32, finite estimates so far; the same for all.
     """
 
     estimator: PyTree
@@ -71,11 +71,11 @@ def mixture(
         return tuple(start(i, estimator) for i, estimator in enumerate(parts.values()))
 
     def estimate(theta: Theta, state: tuple[Part, ...], data: PyTree, key: Key):
-        after, estimates = [], []
-        for i, (part, estimator) in enumerate(zip(state, parts.values(), strict=True)):
+        after, estimates = [], {}
+        for i, (part, (name, estimator)) in enumerate(zip(state, parts.items(), strict=True)):
             key_of_part = jax.random.fold_in(key, i)
-            found, inner = estimator.estimate(theta, part.estimator, data[i], key_of_part)
-            norm = optax.tree.norm(found.grad)
+            said, inner = estimator.estimate(theta, part.estimator, data[i], key_of_part)
+            norm = optax.tree.norm(said.grad)
             finite = jnp.isfinite(norm)
             square = DECAY * part.square + (1 - DECAY) * jnp.where(finite, norm, 0.0) ** 2
             square = jnp.where(finite, square, part.square)
@@ -84,9 +84,9 @@ def mixture(
                 # Estimates that are not finite so far, or all 0, leave the scale finite, too.
                 corrected = square[0] / (1 - DECAY ** jnp.maximum(seen[0], 1).astype(jnp.float32))
                 scale = jax.lax.rsqrt(jnp.maximum(corrected, 1e-30))
-                found = found._replace(grad=optax.tree.scale(scale, found.grad))
+                said = said._replace(grad=optax.tree.scale(scale, said.grad))
             after.append(Part(inner, square, seen))
-            estimates.append(found)
+            estimates[name] = said
         return _average(estimates), tuple(after)
 
     def resize(theta: Theta, state: tuple[Part, ...], data: PyTree, key: Key):
@@ -100,26 +100,29 @@ def mixture(
         pairs = zip(state, parts.values(), strict=True)
         return tuple(resized(i, part, estimator) for i, (part, estimator) in enumerate(pairs))
 
-    def _average(estimates: list[Estimate]) -> Estimate:
-        finite = jnp.stack([jnp.isfinite(optax.tree.norm(e.grad)) for e in estimates])
-        # Where no part is finite this is 0/0: the outer step sees a NaN and skips the update.
-        mean = lambda *leaves: (
-            jnp.where(finite.reshape(-1, *[1] * leaves[0].ndim), jnp.stack(leaves), 0).sum(axis=0)
-            / finite.sum().astype(leaves[0].dtype)
-        )
-        metrics = {
-            f"{name}/{metric}": value
-            for name, found in zip(parts, estimates, strict=True)
-            for metric, value in (found.metrics | {"loss": found.loss}).items()
-        }
-        counts = [n for n, value in estimates[0].metrics.items() if value.dtype == jnp.int32]
-        metrics |= {
-            count: jnp.stack([e.metrics[count] for e in estimates]).sum()
-            for count in counts
-            if all(count in e.metrics for e in estimates)
-        }
-        grads, losses = [e.grad for e in estimates], [e.loss for e in estimates]
-        return Estimate(jax.tree.map(mean, *grads), mean(*losses), metrics)
-
     can = all(estimator.resize for estimator in parts.values())
     return GradientEstimator(init, estimate, resize if can else None)
+
+
+def _average(estimates: dict[str, Estimate]) -> Estimate:
+    """The mean of the finite ones, with every one's metrics under its name."""
+    parts = list(estimates.values())
+    finite = jnp.stack([jnp.isfinite(optax.tree.norm(e.grad)) for e in parts])
+    # Where no part is finite this is 0/0: the outer step sees a NaN and skips the update.
+    mean = lambda *leaves: (
+        jnp.where(finite.reshape(-1, *[1] * leaves[0].ndim), jnp.stack(leaves), 0).sum(axis=0)
+        / finite.sum().astype(leaves[0].dtype)
+    )
+    metrics = {
+        f"{name}/{metric}": value
+        for name, part in estimates.items()
+        for metric, value in (part.metrics | {"loss": part.loss}).items()
+    }
+    counts = [n for n, value in parts[0].metrics.items() if value.dtype == jnp.int32]
+    metrics |= {
+        count: jnp.stack([e.metrics[count] for e in parts]).sum()
+        for count in counts
+        if all(count in e.metrics for e in parts)
+    }
+    grads, losses = [e.grad for e in parts], [e.loss for e in parts]
+    return Estimate(jax.tree.map(mean, *grads), mean(*losses), metrics)
