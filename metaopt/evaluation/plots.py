@@ -17,7 +17,6 @@ from metaopt.evaluation.panels import (
     panels_of,
 )
 from metaopt.evaluation.result import Result
-from metaopt.evaluation.runs import SPLITS
 from metaopt.evaluation.statistics import (
     bootstrap,
     interquartile_mean,
@@ -34,7 +33,7 @@ def curves(found: Result, *, against_seconds: bool = False) -> Figure:
         figure, panels = panels_of(found.tasks)
         for axes, task in zip(panels, found.tasks, strict=True):
             names = (*found.baselines[::-1], *found.optimizers[::-1])
-            losses = {n: found.tuned(task, n)[..., SPLITS.index(found.split)] for n in names}
+            losses = {name: found.losses(task, name) for name in names}
             axes.set_title(task, fontsize=10)
             log = loss_axis(axes, [one.mean(axis=0) for one in losses.values()])
             if log is None:
@@ -162,10 +161,7 @@ def rates(found: Result) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure, panels = panels_of(found.tasks)
         for axes, task in zip(panels, found.tasks, strict=True):
-            means = {
-                name: mean_losses(found.curves(task, name), found.split).mean(axis=1)
-                for name in colors(found)
-            }
+            means = {name: found.sweep(task, name) for name in colors(found)}
             axes.set_title(task, fontsize=10)
             if loss_axis(axes, list(means.values())) is None:
                 continue

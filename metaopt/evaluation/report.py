@@ -13,7 +13,6 @@ from rich.table import Table
 from metaopt.core.files import json_text, write_atomically
 from metaopt.evaluation import plots, tables, words
 from metaopt.evaluation.result import Result
-from metaopt.evaluation.runs import SPLITS
 from metaopt.plotting.html import PAGE, html_table
 from metaopt.plotting.style import to_svg
 
@@ -82,7 +81,6 @@ def _verdicts(found: Result) -> list[str]:
 
 def content(found: Result) -> dict[str, Any]:
     """What `Evaluation.to_json` writes: facts, rows, aggregates, changes and mean curves."""
-    axis = SPLITS.index(found.split)
     return {
         "schema": 2,
         "optimizers": found.optimizers,
@@ -101,7 +99,7 @@ def content(found: Result) -> dict[str, Any]:
         "changes": found.changes(),
         "grids": found.grids,
         "mean_curves": {
-            task: {name: found.tuned(task, name)[..., axis].mean(axis=0) for name in of}
+            task: {name: found.losses(task, name).mean(axis=0) for name in of}
             for task, of in found.trials.items()
         },
     }

@@ -11,6 +11,7 @@ from metaopt.core.errors import UserError
 from metaopt.evaluation.changes import NUMBERS, change_of
 from metaopt.evaluation.grids import Grid
 from metaopt.evaluation.measures import Row, counted, mean_losses
+from metaopt.evaluation.runs import SPLITS
 from metaopt.evaluation.speedups import best
 from metaopt.evaluation.statistics import (
     Range,
@@ -110,6 +111,14 @@ class Result:
         """The same ``[seeds, points + 1, 3]`` at the rate with the best mean loss on ``split``."""
         losses = self.curves(task, optimizer, horizon)
         return losses[best(mean_losses(losses, self.split))]
+
+    def losses(self, task: str, optimizer: str, horizon: int | None = None) -> np.ndarray:
+        """The same on ``split`` alone, ``[seeds, points + 1]``, measured at `steps`."""
+        return self.tuned(task, optimizer, horizon)[..., SPLITS.index(self.split)]
+
+    def sweep(self, task: str, baseline: str) -> np.ndarray:
+        """Mean losses ``[R]`` on ``split`` over runs and seeds, for each of ``rates``."""
+        return mean_losses(self.curves(task, baseline), self.split).mean(axis=1)
 
     def row(self, task: str, optimizer: str) -> Row:
         """The numbers of an optimizer on a task."""

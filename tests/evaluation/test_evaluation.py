@@ -215,7 +215,7 @@ def test_sgd_is_as_fast_as_sgd_and_its_curve_is_the_formulas(quadratic):
     """On curvature |x|^2 / (2 dim) every step multiplies the loss by (1 - rate / dim)^2."""
     found = quadratic[0]
     good, bad, sgd = found.rows
-    assert sgd.rate in (1.0, 3.16) and len(found.rates) == len(RATES) == 11
+    assert sgd.rate == 2.15 and len(found.rates) == len(RATES) == 15
     losses = found.tuned("quadratic:dim=3", "good")[..., 2]
     factor = (1 - np.exp(0.5) / 3) ** 2
     np.testing.assert_allclose(losses, losses[:, :1] * factor ** np.arange(9), rtol=1e-3)
@@ -247,7 +247,7 @@ def test_the_files_hold_what_was_found(quadratic):
     assert [row["optimizer"] for row in stored["rows"]] == ["good", "bad", "sgd"]
     assert stored["aggregates"][0]["score"]["value"] == found.aggregates()[0].score.value
     with np.load(out / "curves.npz") as curves:
-        assert curves["quadratic:dim=3/sgd/32"].shape == (11, 3, 33, 3)
+        assert curves["quadratic:dim=3/sgd/32"].shape == (15, 3, 33, 3)
     page = (out / "report.html").read_text()
     assert page.count("<svg") == 6
     assert "src=" not in page and "<link" not in page and "<script" not in page
