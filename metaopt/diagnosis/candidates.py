@@ -103,8 +103,8 @@ def candidates(
     """
     run = config.estimator
     # Shaped estimates have a unit of their own: no reference would be theirs.
-    common = {"shortest_horizon": None, "growth_steps": None, "shaping": "raw"}
-    common |= {"first_episode": "burn_in", "window": _window(run)}
+    common: dict[str, Any] = {"shortest_horizon": None, "growth_steps": None, "shaping": "raw"}
+    common |= {"first_episode": "burn_in", "window": window_of(run)}
     made = []
     for name in dict.fromkeys(names):
         kind = options_of(name)
@@ -133,7 +133,7 @@ def _with(options: Options, **values: Any) -> Options:
     return dataclasses.replace(options, **{n: value for n, value in values.items() if n in has})
 
 
-def _window(options: Options) -> int:
+def window_of(options: Options) -> int:
     """The run's window; of an estimator without one, a divisor of its horizon of 20 at most."""
     if options.depth < options.horizon:
         return options.depth

@@ -17,7 +17,7 @@ from rich.table import Table
 from metaopt.core.errors import UserError
 from metaopt.core.files import json_text, make_folder, write_atomically
 from metaopt.diagnosis import plots
-from metaopt.diagnosis.candidates import Subject, candidates, subject_of
+from metaopt.diagnosis.candidates import Subject, candidates, subject_of, window_of
 from metaopt.diagnosis.diagnose import REFERENCE, EstimatorRow, affordable_budget, diagnose
 from metaopt.diagnosis.moments import Moments, squared_distance
 from metaopt.parallel.sharding import particle_mesh, replicate
@@ -80,7 +80,7 @@ def report_diagnosis(
             on_progress=on_progress,
         )
     size = subject.config.estimator
-    title = f"{subject.description}: T = {size.horizon}, W = {size.window}"
+    title = f"{subject.description}: T = {size.horizon}, W = {window_of(size)}"
     write_atomically(out / "diagnose.json", to_json(subject, budget, rows, reference))
     write_atomically(out / "variance.png", to_png(plots.variance(rows, title)))
     console.print(_table(rows, reference, budget))
@@ -99,8 +99,8 @@ def to_json(subject: Subject, budget: int, rows: Sequence[EstimatorRow], referen
             "subject": subject.description,
             "parameters": len(reference.mean),
             "horizon": chosen.horizon,
-            "window": chosen.window,
-            "sigma": chosen.sigma,
+            "window": window_of(chosen),
+            "sigma": getattr(chosen, "sigma", None),
             "seed": subject.config.seed,
             "budget": budget,
         },

@@ -60,7 +60,8 @@ def measure_grids(
             for name in trained:
                 names = {"task": size, "optimizer": name, "against": reference}
                 for i, h in enumerate(horizons):
-                    pair = (counted(of[who].at(h), task.loss_cap) for who in (name, reference))
-                    change = change_of(*pair, number="mean", split=split, **names)
+                    ours = counted(of[name].at(h), task.loss_cap)
+                    theirs = counted(of[reference].at(h), task.loss_cap)
+                    change = change_of(ours, theirs, number="mean", split=split, **names)
                     progress[name][d, w, i] = change.progress.mean
     return tuple(Grid(name, WIDTHS, DEPTHS, horizons, progress[name]) for name in trained)

@@ -1,6 +1,7 @@
 """What the pictures of an evaluation share: colours, panels, axes of losses, legends."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.ticker
 import numpy as np
@@ -91,7 +92,7 @@ def panels_of(tasks: tuple[str, ...]):
 
 def finish(figure: Figure, panels, title: str, found: Result) -> None:
     """Title and legend: learned optimizers first."""
-    named = {}
+    named: dict[str, Any] = {}
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()
         named |= dict(zip(labels, handles, strict=True))

@@ -148,7 +148,7 @@ def _seeds_in(evaluation: Mapping[str, Any]) -> int:
 
 
 def _from_json(stored: Mapping[str, Any]) -> Change:
-    values = {
+    values: dict[str, Any] = {
         name: Interval(*map(_number, (value["mean"], value["half_width"])))
         if isinstance(value, Mapping)
         else value

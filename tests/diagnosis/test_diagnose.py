@@ -247,3 +247,10 @@ def test_a_fault_is_one_sentence_and_code_2(here, args, said, tmp_path):
     assert said in " ".join(errors.split())
     assert "Traceback" not in errors
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_of_an_estimator_without_a_window_is_diagnosed(here, tmp_path):
+    code, _, errors = here("diagnose", "lorenz_bptt", "--estimators", "bptt", "--budget", 10)
+    assert code == 0, errors
+    stored = json.loads((tmp_path / "runs" / "diagnose-lorenz_bptt" / "diagnose.json").read_text())
+    assert stored["of"]["window"] == 20 and stored["of"]["sigma"] is None
