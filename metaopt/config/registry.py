@@ -47,25 +47,27 @@ def catalogue(kind: Kind) -> dict[str, Any]:
       >>> "digits_mlp" in catalogue("task")
       True
     """
-    return dict(_loaded(choose("kind of catalogue", kind, GROUPS), kind, tuple(sys.path)))
+    found: dict[str, tuple[Any, str]] = {}
+    for where, named in _loaded(choose("kind of catalogue", kind, GROUPS), tuple(sys.path)):
+        for name, thing in named.items():
+            other, first = found.setdefault(name, (thing, where))
+            if other is not thing:
+                raise UserError(
+                    f"two installed catalogues have a {kind} named {name!r}, those of {first} and "
+                    f"of {where}: uninstall one of the two."
+                )
+    return {name: thing for name, (thing, _) in found.items()}
 
 
 @cache  # scanning what is installed takes a few milliseconds each time
-def _loaded(group: str, kind: str, path: tuple[str, ...]) -> dict[str, Any]:
-    found: dict[str, tuple[Any, str]] = {}
-    for entry in installed(group):
-        value = load_entry(entry)
-        if value is None:
-            continue
-        named = value if isinstance(value, Mapping) else {entry.name: value}
-        for name, thing in named.items():
-            other, where = found.setdefault(name, (thing, distribution_of(entry)))
-            if other is not thing:
-                raise UserError(
-                    f"two installed catalogues have a {kind} named {name!r}, those of {where} and "
-                    f"of {distribution_of(entry)}: uninstall one of the two."
-                )
-    return {name: thing for name, (thing, _) in found.items()}
+def _loaded(group: str, path: tuple[str, ...]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The catalogues of a group and the names of their distributions."""
+    loaded = [(entry, load_entry(entry)) for entry in installed(group)]
+    return [
+        (distribution_of(entry), value if isinstance(value, Mapping) else {entry.name: value})
+        for entry, value in loaded
+        if value is not None
+    ]
 
 
 def find(kind: Kind, name: str) -> Any:

@@ -30,13 +30,16 @@ PAIR = ["launch", "-n", 2, "--", *COMMAND, "--checkpoint-every", 20]
 
 
 def close(path, other):
-    """Two runs' metrics, equal up to the order of sums; counts equal."""
+    """Two runs' metrics, equal up to the order of sums; counts equal.
+
+    Differences of nearly equal losses multiply rounding, and 120 updates pass it on.
+    """
     ours, theirs = metrics(path), metrics(other)
     assert len(ours) == len(theirs)
     for a, b in zip(ours, theirs, strict=True):
         assert a.keys() == b.keys()
         for name in ("step", "unroll_steps", "resets", "loss", "grad_norm"):
-            assert a[name] == pytest.approx(b[name], rel=1e-5, abs=1e-6), (name, a["step"])
+            assert a[name] == pytest.approx(b[name], rel=1e-4, abs=1e-6), (name, a["step"])
 
 
 def state_of(config, run):
