@@ -1,8 +1,9 @@
 """When theta makes every particle fail: skip, then go back and take smaller steps.
 
-An estimate that says nothing moves nothing. After `PATIENCE` of them in a row, theta and the outer
-optimizer go back to where the last sound estimate was made, and updates are halved from there on;
-sound ones double them again over `RECOVERY` steps. After `HALVINGS` the run is hopeless.
+An estimate that cannot be used moves nothing. After `PATIENCE` of them in a row, theta and the
+outer optimizer go back to where the last healthy estimate was made, and updates are halved from
+there on; healthy ones double them again over `RECOVERY` steps. After `HALVINGS` the run has
+diverged.
 """
 
 from typing import Any, NamedTuple
@@ -17,19 +18,19 @@ PATIENCE = 3
 RECOVERY = 100
 HALVINGS = 10
 
-HOPELESS = (
+DIVERGED = (
     f"no estimate was finite, nor after going back {HALVINGS} times and halving the steps: choose "
     "a smaller outer.learning_rate or estimator.sigma and another --out. The run so far is saved."
 )
 
 
 class Backoff(NamedTuple):
-    """What is remembered of the last sound estimate.
+    """What is remembered of the last healthy estimate.
 
     Attributes:
       theta: where it was made.
       opt_state: the outer optimizer's state there.
-      failures: int32 scalar, estimates in a row that said nothing.
+      failures: int32 scalar, estimates in a row that could not be used.
       scale: float32 scalar, by which updates are multiplied.
     """
 
@@ -45,7 +46,7 @@ def init(theta: Theta, opt_state: PyTree) -> Backoff:
     return Backoff(theta, opt_state, jnp.int32(0), jnp.float32(1.0))
 
 
-def says_something(estimate: Estimate, grad_norm: jax.Array) -> jax.Array:
+def is_usable(estimate: Estimate, grad_norm: jax.Array) -> jax.Array:
     """Whether an update can be made of an estimate: bool scalar.
 
     Not of one that is not finite, nor of one that is exactly zero while losses are at the cap: so
@@ -55,7 +56,7 @@ def says_something(estimate: Estimate, grad_norm: jax.Array) -> jax.Array:
     return jnp.isfinite(grad_norm) & ~((grad_norm == 0) & capped)
 
 
-def is_sound(estimate: Estimate, particles: int) -> jax.Array:
+def is_healthy(estimate: Estimate, particles: int) -> jax.Array:
     """Whether theta is one to come back to: at least half of the particles were finite.
 
     In a mixture, of every problem's: its metrics are those under ``NAME/``.
@@ -71,7 +72,7 @@ def step(
     old: tuple[Theta, PyTree],
     new: tuple[Theta, PyTree],
     usable: jax.Array,
-    sound: jax.Array,
+    healthy: jax.Array,
 ) -> tuple[tuple[Theta, PyTree], Backoff, dict[str, jax.Array]]:
     """Theta and the outer optimizer's state after an estimate.
 
@@ -79,8 +80,8 @@ def step(
       before: what was remembered.
       old: both as the estimate found them.
       new: both after an update of it.
-      usable: whether the estimate says something.
-      sound: whether ``old`` is to be remembered.
+      usable: whether an update can be made of the estimate.
+      healthy: whether ``old`` is to be remembered.
 
     Returns:
       Both; what is remembered now; and metrics: ``skipped`` (1 where nothing was updated),
@@ -91,13 +92,13 @@ def step(
     least = 0.5**HALVINGS
     scale = jnp.where(back, jnp.maximum(before.scale / 2, least), before.scale)
     regained = jnp.minimum(scale * 2 ** (1 / RECOVERY), 1.0)
-    theta, opt_state = optax.tree.where(usable & sound, old, (before.theta, before.opt_state))
+    theta, opt_state = optax.tree.where(usable & healthy, old, (before.theta, before.opt_state))
     moved = optax.tree.where(usable, new, optax.tree.where(back, (theta, opt_state), old))
     after = Backoff(
         theta,
         opt_state,
         failures=jnp.where(back, 0, failures),
-        scale=jnp.where(usable & sound, regained, scale),
+        scale=jnp.where(usable & healthy, regained, scale),
     )
     metrics = {
         "skipped": (~usable).astype(jnp.int32),
@@ -112,14 +113,14 @@ def notice(row: dict[str, Any]) -> str:
 
     Example:
       >>> notice({"step": 40, "step_scale": 0.5})
-      'Outer step 40: no estimate said anything for 3 steps; went back to the last sound theta, ...'
+      'Outer step 40: 3 estimates in a row could not be used; went back to the last healthy ...'
     """
     return (
-        f"Outer step {row['step']}: no estimate said anything for {PATIENCE} steps; went back "
-        f"to the last sound theta, updates are scaled by {row['step_scale']:.3g} from there."
+        f"Outer step {row['step']}: {PATIENCE} estimates in a row could not be used; went "
+        f"back to the last healthy theta, updates are scaled by {row['step_scale']:.3g} from there."
     )
 
 
-def is_hopeless(row: dict[str, Any]) -> bool:
+def has_diverged(row: dict[str, Any]) -> bool:
     """Whether a row of metrics says that there is nothing left to try."""
     return bool(row["backed_off"]) and row["step_scale"] <= 0.5**HALVINGS

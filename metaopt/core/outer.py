@@ -54,9 +54,9 @@ def make_step(
 
     ``metrics`` is a flat dict of scalars: the estimator's own, ``loss`` (the meta-loss),
     ``grad_norm`` (global norm of the estimate, before the outer optimizer's clipping), and
-    ``skipped``, ``backed_off`` and ``step_scale`` of `metaopt.core.backoff`: an estimate that says
-    nothing leaves theta and the outer optimizer as they were, while the particles go on or start
-    anew, and after a few in a row they go back.
+    ``skipped``, ``backed_off`` and ``step_scale`` of `metaopt.core.backoff`: an estimate that
+    cannot be used leaves theta and the outer optimizer as they were, while the particles advance or
+    start anew, and after a few in a row both go back.
 
     Example:
       >>> from metaopt.estimators import nres
@@ -86,8 +86,8 @@ def make_step(
             state.backoff,
             (state.theta, state.opt_state),
             (optax.apply_updates(state.theta, updates), opt_state),
-            usable=backoff.says_something(estimate, grad_norm),
-            sound=backoff.is_sound(estimate, particles_of(state)),
+            usable=backoff.is_usable(estimate, grad_norm),
+            healthy=backoff.is_healthy(estimate, particles_of(state)),
         )
         metrics = estimate.metrics | {"loss": estimate.loss, "grad_norm": grad_norm} | outcome
         state = MetaState(state.step + 1, theta, opt_state, estimator_state, state.key, remembered)

@@ -5,25 +5,25 @@ import jax.numpy as jnp
 
 from metaopt.core.types import PyTree, UnrolledProblem
 
-Floats = list[jax.Array]
+FloatLeaves = list[jax.Array]
 """The float leaves of a state, in the order of its leaves; their tangents look the same."""
 
 
-def floats(state: PyTree) -> Floats:
+def float_leaves(state: PyTree) -> FloatLeaves:
     """The float leaves of a state.
 
     Example:
-      >>> floats({"key": jax.random.key(0), "step": jnp.int32(3), "x": jnp.ones(2)})
+      >>> float_leaves({"key": jax.random.key(0), "step": jnp.int32(3), "x": jnp.ones(2)})
       [Array([1., 1.], dtype=float32)]
     """
     return [leaf for leaf in jax.tree.leaves(state) if _is_float(leaf)]
 
 
-def with_floats(state: PyTree, leaves: Floats) -> PyTree:
+def with_float_leaves(state: PyTree, leaves: FloatLeaves) -> PyTree:
     """A state with other float leaves.
 
     Example:
-      >>> with_floats({"step": jnp.int32(3), "x": jnp.ones(2)}, [jnp.zeros(2)])["x"].tolist()
+      >>> with_float_leaves({"step": jnp.int32(3), "x": jnp.ones(2)}, [jnp.zeros(2)])["x"].tolist()
       [0.0, 0.0]
     """
     new = iter(leaves)

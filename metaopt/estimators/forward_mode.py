@@ -15,7 +15,12 @@ from jax.sharding import Mesh
 
 from metaopt.core.types import GradientEstimator, PyTree, Theta, UnrolledProblem
 from metaopt.core.unroll import unroll
-from metaopt.estimators.float_leaves import Floats, floats, require_differentiable, with_floats
+from metaopt.estimators.float_leaves import (
+    FloatLeaves,
+    float_leaves,
+    require_differentiable,
+    with_float_leaves,
+)
 from metaopt.estimators.horizons import Horizon
 from metaopt.estimators.kernel import Episode, ParticleKernel, Rollout, Window, inner_start
 from metaopt.estimators.noise import block_noise
@@ -34,7 +39,7 @@ class Tangent(NamedTuple):
     """
 
     inner: PyTree
-    tangent: Floats
+    tangent: FloatLeaves
     noise_sum: PyTree
 
 
@@ -100,7 +105,7 @@ def forward(
     def start(theta: Theta, data: PyTree, episode: Episode) -> Tangent:
         def begin(theta):
             inner = inner_start(problem, theta, data, episode)
-            return floats(inner), inner
+            return float_leaves(inner), inner
 
         v, noise_sum = noise.start(theta, episode, unit)
         _, tangent, inner = jax.jvp(begin, (theta,), (v,), has_aux=True)
@@ -108,13 +113,13 @@ def forward(
 
     def advance(theta: Theta, data: PyTree, episode: Episode, carry: Tangent) -> Window:
         def run(theta, leaves):
-            inner = with_floats(carry.inner, leaves)
+            inner = with_float_leaves(carry.inner, leaves)
             inner, losses = unroll(problem, theta, inner, data, window)
-            return (floats(inner), losses.mean()), (inner, losses)
+            return (float_leaves(inner), losses.mean()), (inner, losses)
 
         v, total, noise_sum = noise.advance(theta, episode, unit, carry.noise_sum)
         _, (tangent, slope), (inner, losses) = jax.jvp(
-            run, (theta, floats(carry.inner)), (v, carry.tangent), has_aux=True
+            run, (theta, float_leaves(carry.inner)), (v, carry.tangent), has_aux=True
         )
         direction = jax.tree.map(lambda leaf: slope.astype(leaf.dtype) * leaf, total)
         return Window(Tangent(inner, tangent, noise_sum), direction, losses[None])

@@ -19,7 +19,12 @@ from jax.sharding import Mesh
 
 from metaopt.core.types import GradientEstimator, Key, PyTree, Theta, UnrolledProblem
 from metaopt.core.unroll import unroll
-from metaopt.estimators.float_leaves import Floats, floats, require_differentiable, with_floats
+from metaopt.estimators.float_leaves import (
+    FloatLeaves,
+    float_leaves,
+    require_differentiable,
+    with_float_leaves,
+)
 from metaopt.estimators.horizons import Horizon
 from metaopt.estimators.kernel import Episode, ParticleKernel, Rollout, Window, inner_start
 from metaopt.estimators.options import Windowed, takes
@@ -40,7 +45,7 @@ class RankOne(NamedTuple):
     """
 
     inner: PyTree
-    tangent: Floats
+    tangent: FloatLeaves
     cotangent: Theta
 
 
@@ -101,7 +106,7 @@ def uoro(
     def start(theta: Theta, data: PyTree, episode: Episode) -> RankOne:
         def begin(theta):
             inner = inner_start(problem, theta, data, episode)
-            return floats(inner), inner
+            return float_leaves(inner), inner
 
         leaves, pull, inner = jax.vjp(begin, theta, has_aux=True)
         nothing = optax.tree.zeros_like((leaves, theta))
@@ -114,11 +119,11 @@ def uoro(
             carry, grad_sum, done = state
 
             def one(theta, leaves):  # through unroll, for the loss cap
-                inner = with_floats(carry.inner, leaves)
+                inner = with_float_leaves(carry.inner, leaves)
                 inner, (loss,) = unroll(problem, theta, inner, data, 1)
-                return (floats(inner), loss), inner
+                return (float_leaves(inner), loss), inner
 
-            leaves = floats(carry.inner)
+            leaves = float_leaves(carry.inner)
             along = lambda leaves: one(theta, leaves)
             (new, loss), (a, slope), inner = jax.jvp(
                 along, (leaves,), (carry.tangent,), has_aux=True
@@ -143,13 +148,15 @@ def uoro(
     return make_estimator(problem, ParticleKernel(start, advance, cost=window), rollout)
 
 
-def signs(key: Key, step: jax.Array, leaves: Floats) -> Floats:
+def signs(key: Key, step: jax.Array, leaves: FloatLeaves) -> FloatLeaves:
     """Random signs like the leaves: a function of the episode's key and step."""
     key = jax.random.fold_in(jax.random.fold_in(key, 1), step)
     return optax.tree.random_like(key, leaves, sampler=jax.random.rademacher)
 
 
-def add_rank_one(first: tuple[Floats, Theta], second: tuple[Floats, Theta]) -> tuple[Floats, Theta]:
+def add_rank_one(
+    first: tuple[FloatLeaves, Theta], second: tuple[FloatLeaves, Theta]
+) -> tuple[FloatLeaves, Theta]:
     """A rank-one product whose mean is the sum of two, each ``(a, b)``, under a random sign of one.
 
     Example:

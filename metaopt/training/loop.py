@@ -159,7 +159,7 @@ def _train(config, out, experiment, mesh, on_progress, should_stop, on_notice) -
         test_loss = cast(Any, test and jax.jit(test))
         test_key = replicate(jax.random.key(KEY_OF_TEST), mesh)
         compiled = time.perf_counter()
-        before, hopeless = dict(totals), False
+        before, diverged = dict(totals), False
         with metrics_writer(directory, step) as writer:
             boundaries = [config.checkpoint_every, config.test_every, feed.steps]
             dispatches = _dispatches(
@@ -181,7 +181,7 @@ def _train(config, out, experiment, mesh, on_progress, should_stop, on_notice) -
                         on_notice(backoff.notice(row))
                 rate = (totals["unroll_steps"] - before["unroll_steps"]) / (now - compiled)
                 on_progress(Progress(config.outer_steps, rows[-1], rate))
-                if hopeless := any(map(backoff.is_hopeless, rows)):
+                if diverged := any(map(backoff.has_diverged, rows)):
                     break
                 if step % config.checkpoint_every == 0:
                     writer.flush()  # a checkpoint never knows of more than the metrics do
@@ -189,8 +189,8 @@ def _train(config, out, experiment, mesh, on_progress, should_stop, on_notice) -
         checkpoints.save(state, totals)
     whole = {"outer_steps": step} | totals
     on_primary(lambda: save_run(directory, config, state.theta, whole))
-    if hopeless:
-        raise UserError(backoff.HOPELESS)
+    if diverged:
+        raise UserError(backoff.DIVERGED)
     finished = step >= config.outer_steps
     return Result(state, experiment, data, totals, resumed_at, finished)
 

@@ -68,7 +68,7 @@ def test_small_steps_grow_again():
     assert after[-1] > after[0] and rows["theta"].max() > 0
 
 
-def test_a_hopeless_run_ends_with_a_sentence_and_is_saved(tmp_path, monkeypatch):
+def test_a_diverged_run_ends_with_a_sentence_and_is_saved(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "metaopt.training.experiment.make", lambda kind, component: cliff(edge=-1.0)
     )
@@ -86,11 +86,11 @@ def test_a_hopeless_run_ends_with_a_sentence_and_is_saved(tmp_path, monkeypatch)
     assert any((tmp_path / "run" / "checkpoints").iterdir())
 
 
-def test_a_mixture_is_sound_where_half_of_every_part_is_finite():
-    def sound(**counts):
+def test_a_mixture_is_healthy_where_half_of_every_part_is_finite():
+    def healthy(**counts):
         metrics = {name.replace("_of_", "/"): jnp.int32(n) for name, n in counts.items()}
-        return bool(backoff.is_sound(Estimate(jnp.zeros(1), jnp.float32(0), metrics), 4))
+        return bool(backoff.is_healthy(Estimate(jnp.zeros(1), jnp.float32(0), metrics), 4))
 
-    assert sound(nonfinite_pairs=2) and not sound(nonfinite_pairs=3) and sound()
-    assert sound(nonfinite_pairs=4, a_of_nonfinite_pairs=2, b_of_nonfinite_pairs=2)
-    assert not sound(nonfinite_pairs=3, a_of_nonfinite_pairs=3, b_of_nonfinite_pairs=0)
+    assert healthy(nonfinite_pairs=2) and not healthy(nonfinite_pairs=3) and healthy()
+    assert healthy(nonfinite_pairs=4, a_of_nonfinite_pairs=2, b_of_nonfinite_pairs=2)
+    assert not healthy(nonfinite_pairs=3, a_of_nonfinite_pairs=3, b_of_nonfinite_pairs=0)

@@ -137,7 +137,7 @@ def test_losses_at_the_cap_are_equal_and_still_say_that_theta_is_bad():
 
 def test_a_zero_estimate_is_usable_unless_losses_are_capped():
     def usable(**metrics):
-        return bool(backoff.says_something(Estimate(0.0, 0.0, metrics), jnp.float32(0.0)))
+        return bool(backoff.is_usable(Estimate(0.0, 0.0, metrics), jnp.float32(0.0)))
 
     assert usable() and usable(capped_pairs=jnp.int32(0)) and not usable(capped_pairs=jnp.int32(1))
 

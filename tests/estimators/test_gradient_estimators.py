@@ -11,7 +11,7 @@ from test_estimators import DIM, HORIZON, THETA, WINDOW, make, step_jacobian, up
 
 from metaopt import inner, outer, unroll
 from metaopt.estimators import ESTIMATORS
-from metaopt.estimators.float_leaves import floats, with_floats
+from metaopt.estimators.float_leaves import float_leaves, with_float_leaves
 from metaopt.estimators.reverse_mode import unroll_in_segments
 from metaopt.learned_optimizers import sgd
 from metaopt.parallel.sharding import particle_mesh
@@ -217,7 +217,7 @@ def test_floats_leave_counters_and_keys_alone():
     state = inner.training(quadratic(dim=2), sgd()).init(
         {"log_lr": jnp.float32(0)}, (), 3, jax.random.key(0)
     )
-    (params,) = floats(state)
-    after = with_floats(state, [params + 1])
+    (params,) = float_leaves(state)
+    after = with_float_leaves(state, [params + 1])
     np.testing.assert_array_equal(after.params, state.params + 1)
     assert after._replace(params=state.params) == state
