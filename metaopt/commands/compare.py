@@ -31,6 +31,7 @@ class Compare:
         from rich.console import Console
 
         from metaopt.training import sweep
+        from metaopt.training.lock import only_writer
         from metaopt.training.run import meta_train
 
         folders: dict[str, list[Path]] = {}
@@ -40,7 +41,8 @@ class Compare:
             for place, config in sweep.runs(self.recipes, self.seeds, self.outer_steps):
                 console.print(f"{place}:", highlight=False, markup=False)
                 folder = self.out / place
-                stopped = meta_train(config, folder, devices=self.devices, console=console)
+                with only_writer(folder):
+                    stopped = meta_train(config, folder, devices=self.devices, console=console)
                 if stopped is not None:
                     return 128 + stopped
                 folders.setdefault(place.partition("/")[0], []).append(folder)

@@ -1,5 +1,6 @@
 """``metaopt train``: meta-train, stop, resume, and compare with tuned Adam."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -35,15 +36,18 @@ class Train:
         from rich.console import Console
 
         from metaopt.evaluation.run_report import report_run
+        from metaopt.training.lock import only_writer
         from metaopt.training.run import meta_train
 
         out = self.out or Path("runs") / self.recipe
-        with together():
-            placement.prepare_jax(self.devices)
-            console = Console(quiet=self.quiet or not is_primary())
-            stopped = meta_train(self.config, out, devices=self.devices, console=console)
-        if stopped is not None:
-            return 128 + stopped
-        if is_primary():
-            report_run(out, Console(quiet=self.quiet))
+        with ExitStack() as until_reported:
+            with together():
+                placement.prepare_jax(self.devices)
+                until_reported.enter_context(only_writer(out))
+                console = Console(quiet=self.quiet or not is_primary())
+                stopped = meta_train(self.config, out, devices=self.devices, console=console)
+            if stopped is not None:
+                return 128 + stopped
+            if is_primary():
+                report_run(out, Console(quiet=self.quiet))
         return 0

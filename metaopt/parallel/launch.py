@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from typing import IO
 
 from metaopt.core.errors import UserError
-from metaopt.parallel.processes import ADDRESS, COUNT, INDEX, LOST
+from metaopt.parallel.processes import ADDRESS, COUNT, INDEX, LAUNCHER, LOST
 
 GRACE_SECONDS = 10.0
 """How long the others may take to end by themselves once one has failed."""
@@ -20,15 +20,21 @@ GRACE_SECONDS = 10.0
 LAST_LINES = 20
 """Of what a process said that failed."""
 
-STOPPED = tuple(128 + number for number in (signal.SIGINT, signal.SIGTERM))
+STOPPING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""The signals that are passed on."""
+
+STOPPED = tuple(128 + number for number in STOPPING)
 """Exit codes of a run that was asked to stop: no failure."""
 
 
 def launch(command: tuple[str, ...], processes: int) -> int:
     """Runs a command of `metaopt` in so many processes that do it together.
 
-    What process 0 says is shown as it comes; of the others only what one said that failed. SIGINT
-    and SIGTERM go to all of them. Where one fails, the others are ended.
+    What process 0 says is shown as it comes; of the others only what one said that failed. SIGINT,
+    SIGTERM and SIGHUP go to all of them. Where one fails, the others are ended; where this process
+    ends, however that may be, they save and end.
 
     Args:
       command: its words, such as ``("train", "tiny")``.
@@ -45,20 +51,28 @@ def launch(command: tuple[str, ...], processes: int) -> int:
         raise UserError(f"launch needs at least one process, got {processes}.")
     with ExitStack() as stack:
         outputs = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(processes)]
-        children = _start(command, outputs)
+        alive, ours = os.pipe()
+        stack.callback(os.close, ours)
+        children = _start(command, outputs, alive)
+        os.close(alive)
         stack.callback(_end, children)
 
         def forward(number, frame):
             for child in children:
                 child.send_signal(number)  # nothing, where it has ended
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOPPING:
+            if signal.getsignal(number) is signal.SIG_IGN:
+                continue  # as under nohup
             stack.callback(signal.signal, number, signal.signal(number, forward))
         codes = _wait(children)
         return _verdict(codes, outputs)
 
 
-def _start(command: tuple[str, ...], outputs: Sequence[IO[bytes]]) -> list[subprocess.Popen]:
+def _start(
+    command: tuple[str, ...], outputs: Sequence[IO[bytes]], alive: int
+) -> list[subprocess.Popen]:
+    """Starts the processes; ``alive`` is the reading end of a pipe that closes with this one."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -67,7 +81,7 @@ def _start(command: tuple[str, ...], outputs: Sequence[IO[bytes]]) -> list[subpr
     cores = max(1, min((cores or 1) // count, 8))
     children = []
     for index, output in enumerate(outputs):
-        own = {ADDRESS: address, COUNT: str(count), INDEX: str(index)}
+        own = {ADDRESS: address, COUNT: str(count), INDEX: str(index), LAUNCHER: str(alive)}
         usual = {"JAX_NUM_CPU_DEVICES": str(cores), "JAX_LOCAL_DEVICE_IDS": str(index)}
         children.append(
             subprocess.Popen(
@@ -75,6 +89,7 @@ def _start(command: tuple[str, ...], outputs: Sequence[IO[bytes]]) -> list[subpr
                 env=usual | os.environ | own,
                 stdout=output if index else None,
                 stderr=output if index else None,
+                pass_fds=(alive,),
                 start_new_session=True,  # a terminal's Ctrl-C comes through here, once
             )
         )
@@ -106,7 +121,7 @@ def _end(children: list[subprocess.Popen]) -> None:
 
 def _verdict(codes: dict[int, int], outputs: Sequence[IO[bytes]]) -> int:
     """The exit code, and on stderr which process failed and how."""
-    at_once = (-signal.SIGINT, -signal.SIGTERM)  # asked while it started
+    at_once = tuple(-number for number in STOPPING)  # asked while it started
     failed = [index for index, code in codes.items() if code not in (0, *STOPPED, *at_once)]
     if not failed:
         return max(code if code >= 0 else 128 - code for code in codes.values())

@@ -8,7 +8,10 @@ one process both do nothing.
 
 import json
 import os
+import signal
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,8 +25,14 @@ from metaopt.core.errors import OwnFault, UserError
 ADDRESS, COUNT, INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 """Variables that say where process 0 listens, how many there are, and which one this is."""
 
+LAUNCHER = "METAOPT_LAUNCHER"
+"""The descriptor of a pipe that closes when the process that started this one ends."""
+
 HEARTBEAT_SECONDS = 30
 """A process that was silent for so long is gone; JAX then ends the others."""
+
+ORPHAN_SECONDS = 120
+"""How long a process may take to save and end when the one that started it has gone."""
 
 LOST = 75
 """Exit code of a process that lost the others: a temporary failure, as sysexits.h has it."""
@@ -42,6 +51,7 @@ def join() -> None:
       UserError: where the variables contradict themselves.
     """
     environment = os.environ
+    _end_with(environment.pop(LAUNCHER, None))
     count = environment.get(COUNT)
     if count == "auto" or (count is None and _in_cluster()):
         arguments: dict[str, Any] = {}
@@ -73,6 +83,20 @@ def join() -> None:
         raise UserError(
             f"JAX does not find the other processes ({error}): set {ADDRESS}, {COUNT} and {INDEX}."
         ) from error
+
+
+def _end_with(launcher: str | None) -> None:
+    """Asks this process to save and end when the one that started it has ended."""
+    if launcher is None:
+        return
+
+    def watch() -> None:
+        os.read(int(launcher), 1)  # returns when the other end is closed
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(ORPHAN_SECONDS)
+        os._exit(LOST)  # nothing has listened: it may wait for a process that is gone
+
+    threading.Thread(target=watch, daemon=True, name="launcher").start()
 
 
 def _in_cluster() -> bool:

@@ -24,12 +24,13 @@ from metaopt.parallel.sharding import particle_mesh
 from metaopt.pretrained import load as pretrained
 from metaopt.training import loop
 from metaopt.training.experiment import NOTHING, Own, build
+from metaopt.training.lock import only_writer
 from metaopt.training.metrics import read_metrics
 from metaopt.training.placement import devices_for
 from metaopt.training.progress import show_progress
 from metaopt.training.run_directory import RunDirectory
 from metaopt.training.save import flat_theta
-from metaopt.training.signals import stop_on_signals
+from metaopt.training.signals import stop_on_signals, stop_when_unread
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def train(
 
     Raises:
       UserError: as `metaopt.training.loop.train`; for a `Config` or objects without ``out``, or
-        objects without a ``name``.
+        objects without a ``name``; where another process writes the run.
       KeyboardInterrupt: where a signal asked for a stop; everything so far is saved then.
 
     Example:
@@ -156,8 +157,9 @@ def train(
         config = _named(config, own, name)
     path = Path("runs") / str(what) if out is None else Path(out)
     console = Console(quiet=quiet or not is_primary())
-    if meta_train(config, path, own=own, devices=devices, console=console) is not None:
-        raise KeyboardInterrupt
+    with only_writer(path):
+        if meta_train(config, path, own=own, devices=devices, console=console) is not None:
+            raise KeyboardInterrupt
     return Run(path)
 
 
@@ -198,6 +200,7 @@ def meta_train(
         f"{jax.devices()[0].platform} device{'s' * (count > 1)}; compiling takes a moment."
     )
     with stop_on_signals() as stop, show_progress(console) as on_progress:
+        stop_when_unread(console, stop)
         result = loop.train(
             config,
             out,

@@ -23,6 +23,7 @@ class RunDirectory:
 
     def __init__(self, path: Path):
         self.path = path
+        self.lock = path / "run.lock"
         self.config = path / "config.json"
         self.metrics = path / "metrics.jsonl"
         self.tensorboard = path / "tensorboard"
@@ -35,18 +36,14 @@ class RunDirectory:
         Raises:
           UserError: where it holds another run or something else, or cannot be written.
         """
-        try:
+        with unusable(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            present = sorted(p.name for p in self.path.iterdir() if p.suffix != ".tmp")
+            names = (p.name for p in self.path.iterdir() if p.suffix != ".tmp")
+            present = sorted(name for name in names if name != self.lock.name)
             if present:
                 self._check(config, present[0])
             else:
                 self.write(config)
-        except OSError as error:
-            raise UserError(
-                f"{self.path} cannot be used as a run directory ({error.strerror}): choose another "
-                "--out."
-            ) from error
 
     def has_checkpoint(self) -> bool:
         """Whether the run has one, good or damaged, to resume from."""
@@ -103,6 +100,17 @@ class RunDirectory:
             except json.JSONDecodeError:
                 break  # cut off in the middle of a write; nothing valid comes after it
         return rows
+
+
+@contextmanager
+def unusable(path: Path) -> Iterator[None]:
+    """Turns a folder that cannot be made or opened into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be used as a run directory ({error.strerror}): choose another --out."
+        ) from error
 
 
 DISK_FAULTS = ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "EFBIG")

@@ -1,9 +1,20 @@
-"""Ctrl-C and SIGTERM as a polite request; a second one is obeyed at once."""
+"""Ctrl-C, SIGTERM and a closed terminal as a polite request; a second one is obeyed at once."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from rich.console import Console
+
+STOPPING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""The signals that ask a run to save and end."""
+
+UNREAD = getattr(signal, "SIGPIPE", signal.SIGTERM)
+"""What a run ends with whose output nobody reads any more."""
 
 
 class Request:
@@ -17,9 +28,10 @@ class Request:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Request]:
-    """Turns SIGINT and SIGTERM into a `Request` while the block runs.
+    """Turns the `STOPPING` signals into a `Request` while the block runs.
 
-    Only the main thread is told of signals: in another one nothing asks for a stop.
+    A signal that is ignored, as SIGHUP under ``nohup``, stays ignored. Only the main thread is told
+    of signals: in another one nothing asks for a stop.
     """
     request = Request()
     if threading.current_thread() is not threading.main_thread():
@@ -28,11 +40,36 @@ def stop_on_signals() -> Iterator[Request]:
 
     def handle(number, frame):
         request.signal = number
+        if number not in (signal.SIGINT, signal.SIGTERM):
+            _leave_the_terminal()
         signal.signal(number, previous[number])  # the second time it means it
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, handle) for number in heard}
     try:
         yield request
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def stop_when_unread(console: Console, request: Request) -> None:
+    """Asks for a stop where a pipe that a console writes to is closed at its other end."""
+
+    def on_broken_pipe() -> None:
+        console.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), console.file.fileno())
+        request.signal = UNREAD
+
+    console.on_broken_pipe = on_broken_pipe  # type: ignore[method-assign]
+
+
+def _leave_the_terminal() -> None:
+    """A terminal that was closed takes no more words: writing there would be an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        try:
+            if os.isatty(descriptor):
+                os.dup2(nowhere, descriptor)
+        except OSError:
+            pass

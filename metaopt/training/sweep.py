@@ -17,6 +17,7 @@ from metaopt.core.files import json_text, write_atomically
 from metaopt.parallel.processes import is_primary
 from metaopt.plotting.style import to_png
 from metaopt.training import plots
+from metaopt.training.lock import only_writer
 from metaopt.training.run import meta_train
 from metaopt.training.run_curves import AXES, RunCurves, run_curves
 
@@ -85,8 +86,9 @@ def compare(
     folders: dict[str, list[Path]] = {}
     for place, config in runs(recipes, seeds, outer_steps):
         console.print(f"{place}:", highlight=False, markup=False)
-        if meta_train(config, out / place, devices=devices, console=console) is not None:
-            raise KeyboardInterrupt
+        with only_writer(out / place):
+            if meta_train(config, out / place, devices=devices, console=console) is not None:
+                raise KeyboardInterrupt
         folders.setdefault(place.partition("/")[0], []).append(out / place)
     return read(folders, out)
 
