@@ -19,8 +19,8 @@ def read_metrics(run: Any) -> dict[str, np.ndarray]:
     """The metrics of a run as columns ``[rows]``, a row a logged outer step, oldest first.
 
     ``step``, ``loss`` (the meta-loss), ``grad_norm``, ``unroll_steps``, ``seconds`` and the
-    estimator's own; ``test_loss`` where it was measured. Counts are int64, all else is float64,
-    NaN where a row has no number or had one that was not finite.
+    estimator's own; the test metric, such as ``test_loss``, where it was measured. Counts are
+    int64, all else is float64, NaN where a row has no number or had one that was not finite.
 
     Args:
       run: a run's directory, or a `metaopt.Run`.

@@ -25,6 +25,7 @@ from metaopt.pretrained import load as pretrained
 from metaopt.training import loop
 from metaopt.training.experiment import NOTHING, Own, build
 from metaopt.training.metrics import read_metrics
+from metaopt.training.outcome import outcome
 from metaopt.training.placement import devices_for
 from metaopt.training.progress import show_progress
 from metaopt.training.run_directory import RunDirectory
@@ -89,7 +90,8 @@ class Run:
 
     def __repr__(self) -> str:
         done = f"{self.outer_steps:,} of {self.config.outer_steps:,} outer steps"
-        return f"<Run {self.path}: {summary(self.config)}; {done}>"
+        said = (summary(self.config), done, outcome(self))
+        return f"<Run {self.path}: {'; '.join(filter(None, said))}>"
 
 
 def train(

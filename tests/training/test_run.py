@@ -25,7 +25,7 @@ def run(tmp_path_factory):
 
 def test_a_run_says_what_it_is(run):
     assert run.finished and run.outer_steps == 13 and run.config == TINY
-    assert repr(run).endswith("windows of 2 of 8 inner steps; 13 of 13 outer steps>")
+    assert "windows of 2 of 8 inner steps; 13 of 13 outer steps; log_lr = " in repr(run)
     assert metaopt.Run(run.path) == run and os.fspath(run) == str(run.path)
     np.testing.assert_array_equal(run.metrics["step"], np.arange(1, 14))
     assert run.metrics["loss"].dtype == np.float64 and run.metrics["resets"].dtype == np.int64
