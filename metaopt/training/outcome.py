@@ -10,7 +10,6 @@ import numpy as np
 from metaopt.config.recipes import summary
 from metaopt.core.errors import UserError
 from metaopt.core.metric import Metric
-from metaopt.training.metrics import read_metrics
 from metaopt.training.run_directory import RunDirectory
 from metaopt.training.save import flat_theta
 
@@ -54,16 +53,15 @@ def measured_in(run: Any) -> Measurements | None:
     directory = RunDirectory(Path(run))
     metric = directory.read_test_metric()
     try:
-        columns = read_metrics(directory.path)
-    except UserError:
+        rows = [row for row in directory.read_metrics() if metric.key in row]
+    except FileNotFoundError:
         return None
-    if metric.key not in columns:
+    if not rows:
         return None
-    steps, values = columns["step"], np.asarray(columns[metric.key], np.float64)
-    # A row without it has NaN, as one has in which it was not finite: the last is always measured.
-    here = np.isfinite(values)
-    here[-1] |= not here.any()
-    return Measurements(metric, steps[here], values[here])
+    # JSON has null for what is not finite.
+    values = [np.nan if row[metric.key] is None else row[metric.key] for row in rows]
+    steps = np.array([row["step"] for row in rows])
+    return Measurements(metric, steps, np.array(values, np.float64))
 
 
 def theta_lines(flat: Mapping[str, np.ndarray]) -> list[str]:

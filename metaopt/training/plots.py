@@ -113,20 +113,27 @@ def _finite(axes: Axes, steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarr
 
 
 def run_curves(compared: Sequence[RunCurves]) -> Figure:
-    """Loss against each of the axes of a sweep: mean over seeds, and their range as a band."""
+    """A metric against each of the axes of a sweep: mean over seeds, and their range as a band."""
+    metric = compared[0].metric
+    values = np.concatenate([one.values.ravel() for one in compared])
+    values = values[np.isfinite(values)]
+    is_loss = metric is None or not metric.higher_is_better
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11, 3.4), layout="constrained")
         panels = figure.subplots(1, len(AXES), sharey=True)
         for axes, (name, label) in zip(panels, AXES.items(), strict=True):
             for number, one in enumerate(compared):
                 x, color = one.axes[name], f"C{number}"
-                low, high = one.losses.min(axis=0), one.losses.max(axis=0)
+                low, high = one.values.min(axis=0), one.values.max(axis=0)
+                marker = "o" if len(x) < 10 else ""
                 axes.fill_between(x, low, high, color=color, alpha=0.15, lw=0)
-                axes.plot(x, one.losses.mean(axis=0), color=color, lw=1.4, label=one.recipe)
+                mean = one.values.mean(axis=0)
+                axes.plot(x, mean, marker=marker, ms=3, color=color, lw=1.4, label=one.name)
             axes.set(xlabel=label, xscale="log")
+            axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(numticks=5))
             axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-            if min(np.nanmin(one.losses) for one in compared) > 0:
+            if is_loss and values.size and values.min() > 0:
                 log_losses(axes)
-        panels[0].set_ylabel(compared[0].measure.replace("_", " "))
+        panels[0].set_ylabel(compared[0].title)
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=6)
     return figure
