@@ -77,7 +77,9 @@ def _by_name(what: Any) -> dict[str, Any]:
     texts = [str(getattr(one, "path", one)) for one in things]
     if twice := sorted({text for text in texts if texts.count(text) > 1}):
         raise UserError(f"{twice[0]} is named twice.")
-    return dict(zip(texts, things, strict=True))
+    short = [Path(text).resolve().name for text in texts]
+    clear = [a if short.count(a) == 1 else b for a, b in zip(short, texts, strict=True)]
+    return dict(zip(clear, things, strict=True))
 
 
 def _entry(one: Any) -> Entry:

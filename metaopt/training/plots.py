@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from metaopt.config.registry import choose
-from metaopt.plotting.style import LEARNED, STYLE, log_losses
+from metaopt.plotting.style import LEARNED, STYLE, log_losses, log_ticks
 from metaopt.training.metrics import read_metrics
 from metaopt.training.outcome import Measurements
 from metaopt.training.run_curves import AXES, RunCurves
@@ -130,8 +130,7 @@ def run_curves(compared: Sequence[RunCurves]) -> Figure:
                 mean = one.values.mean(axis=0)
                 axes.plot(x, mean, marker=marker, ms=3, color=color, lw=1.4, label=one.name)
             axes.set(xlabel=label, xscale="log")
-            axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(numticks=5))
-            axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+            log_ticks(axes.xaxis)
             if is_loss and values.size and values.min() > 0:
                 log_losses(axes)
         panels[0].set_ylabel(compared[0].title)

@@ -47,10 +47,10 @@ class Sweep:
         direction = "higher" if higher else "lower"
         title = f"{first.title}, mean over seeds ± 95%; {direction} is better"
         table = Table(title=title, box=None, pad_edge=False)
-        table.add_column("", no_wrap=True, justify="left")
+        table.add_column("", overflow="fold")
         best = "highest" if higher else "lowest"
         for head in ("seeds", last, "range", best, "updates", "unrolled", "depth", "seconds"):
-            table.add_column(head, justify="right")
+            table.add_column(head, justify="right", no_wrap=True)
         for one in self.curves:
             ends, several = one.last, len(one.last) > 1
             mean = str(interval(ends)) if several else f"{ends[0]:.4g}"
