@@ -16,6 +16,7 @@ from metaopt.core import inner, outer
 from metaopt.core.data_stream import Stream, shuffled_rows
 from metaopt.core.errors import UserError
 from metaopt.core.factories import factories
+from metaopt.core.metric import Metric
 from metaopt.core.theta import flatten_theta, unflatten_theta
 from metaopt.core.types import (
     Estimate,
@@ -37,6 +38,7 @@ from metaopt.pretrained.shipped import shipped
 if TYPE_CHECKING:
     from metaopt import learned_optimizers, plotting, tasks
     from metaopt.evaluation.evaluate import evaluate
+    from metaopt.evaluation.run_report import report
     from metaopt.exporting.export import export
     from metaopt.training.metrics import read_metrics
     from metaopt.training.plots import plot_metrics
@@ -54,6 +56,7 @@ __all__ = [
     "Key",
     "LearnedOptimizer",
     "MetaState",
+    "Metric",
     "OuterConfig",
     "OutsideTrainedRange",
     "PyTree",
@@ -82,6 +85,7 @@ __all__ = [
     "plotting",
     "read_metrics",
     "recipe",
+    "report",
     "shipped",
     "shuffled_rows",
     "tasks",
@@ -100,6 +104,7 @@ _LATER = {
     "plot_metrics": "metaopt.training.plots:plot_metrics",
     "plotting": "metaopt.plotting",
     "read_metrics": "metaopt.training.metrics:read_metrics",
+    "report": "metaopt.evaluation.run_report:report",
     "tasks": "metaopt.tasks",
     "train": "metaopt.training.run:train",
 }

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class List:
-    """Show the recipes, tasks, problems, optimizers and estimators; what trained ones gain."""
+    """Show the recipes, tasks, problems, optimizers and estimators; what trained ones gain, and
+    what the runs of problems in runs/ found."""
 
     def __call__(self) -> int:
         """Does it, and returns the exit code."""
@@ -16,6 +17,7 @@ class List:
         from metaopt.config.recipes import summary
         from metaopt.config.registry import catalogue
         from metaopt.pretrained import shipped
+        from metaopt.training.outcome import problem_runs
 
         first_line = lambda factory: (factory.__doc__ or "").strip().partition("\n")[0]
         lines = lambda entries: {name: first_line(entries[name]) for name in sorted(entries)}
@@ -29,6 +31,8 @@ class List:
             "baselines": {"": ", ".join(sorted(catalogue("baseline")))},
             "trained optimizers": {name: shipped.summary(path) for name, path in trained.items()},
         }
+        if found := problem_runs():
+            kinds["runs of problems"] = found
         table = Table(box=None, show_header=False, pad_edge=False)
         for kind, entries in kinds.items():
             table.add_row(Text(kind, "bold"))

@@ -82,7 +82,8 @@ class Config:
     log_every: int = 1
     """Outer steps between two lines of metrics."""
     test_every: int | None = None
-    """Outer steps between two measurements of the problem's test loss, where it has one."""
+    """Outer steps between two measurements of the problem's test metric, where it has one; it is
+    measured after the last one in any case."""
 
 
 # Fields that change nothing of what is computed up to a given step.
@@ -91,6 +92,7 @@ FREE = (
     "checkpoint_every",
     "keep_checkpoints",
     "evaluation",
+    "test_every",
     "estimator.particles",  # what is there by then is kept as it is
 )
 

@@ -3,6 +3,8 @@
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 
 class Interval(NamedTuple):
     """A mean over seeds, and the half-width of its 95% confidence interval."""
@@ -41,3 +43,22 @@ class Interval(NamedTuple):
 
     def __str__(self) -> str:
         return self.text()
+
+
+def interval(values: np.ndarray) -> Interval:
+    """Mean and 95% interval (Student's t) of independent values ``[seeds]``.
+
+    The half-width of a single value is NaN.
+
+    Example:
+      >>> str(interval(np.array([1.0, 2.0, 3.0])))
+      '2.0 ± 2.5'
+    """
+    from scipy import special  # which is slow to import, and `import metaopt` is not to be
+
+    count = len(values)
+    values = np.asarray(values, np.float64)
+    if count < 2:
+        return Interval(float(values.mean()), float("nan"))
+    spread = float(np.std(values, ddof=1)) / np.sqrt(count)
+    return Interval(float(values.mean()), float(special.stdtrit(count - 1, 0.975)) * spread)

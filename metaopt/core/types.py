@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import optax
 
+from metaopt.core.metric import Metric
+
 PyTree = Any
 """Any nest of containers with arrays at its leaves."""
 
@@ -97,7 +99,9 @@ class UnrolledProblem(NamedTuple):
         the state's float leaves that say something. ``False`` where a loss is a count or a step
         function: the gradient-based estimators refuse such a problem, the ES family takes it.
       test_loss: ``(theta, data, key) -> scalar``, a measure of theta on what training does not see;
-        ``None`` if there is none.
+        ``None`` if there is none. Where it is no loss, ``test_metric`` says so.
+      test_metric: what ``test_loss`` measures. A problem of rewards has
+        ``Metric("return", higher_is_better=True)`` and its ``test_loss`` gives the return itself.
       shared: what of the state theta never reaches (counters, keys, the episode's data): a tree of
         bools, or one for the whole of a subtree. An antithetic pair keeps one of it and computes
         what follows from it, such as a batch, once.
@@ -113,6 +117,7 @@ class UnrolledProblem(NamedTuple):
     test_loss: Callable[[Theta, PyTree, Key], jax.Array] | None = None
     shared: PyTree = False
     stream: Callable[[], Any] | None = None
+    test_metric: Metric = Metric()
 
 
 class Estimate(NamedTuple):

@@ -2,11 +2,10 @@
 
 import numpy as np
 
-from metaopt.core.interval import Interval
+from metaopt.core.interval import Interval, interval
 from metaopt.evaluation.measures import makes_progress, mean_losses
 from metaopt.evaluation.runs import SPLITS
 from metaopt.evaluation.speedups import best
-from metaopt.evaluation.statistics import interval
 from metaopt.pretrained.gains import Change
 
 NUMBERS = ("mean", "final")

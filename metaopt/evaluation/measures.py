@@ -18,10 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metaopt.core.interval import Interval
+from metaopt.core.interval import Interval, interval
 from metaopt.evaluation.runs import SPLITS
 from metaopt.evaluation.speedups import best, speed_ups
-from metaopt.evaluation.statistics import interval
 from metaopt.evaluation.trials import Trial
 
 

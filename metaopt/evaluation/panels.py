@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib.ticker
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -14,6 +13,7 @@ from metaopt.plotting.style import (
     DASHES,
     LEARNED,
     log_losses,
+    log_ticks,
     to_svg,
 )
 
@@ -64,10 +64,7 @@ def loss_axis(axes, losses: Sequence[np.ndarray]) -> bool | None:
 def log_seconds(axes) -> None:
     """Makes the axis of what is drawn logarithmic, with few labels, but some if it is short."""
     axes.set_xscale("log")
-    low, high = axes.get_xlim()
-    subs = (1.0,) if high > 30 * low else (1.0, 3.0)
-    axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=subs))
-    axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+    log_ticks(axes.xaxis)
 
 
 def band(losses: np.ndarray, log: bool | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,25 +1,22 @@
 """What a run came to: its evaluation, ``curves.png`` and a self-contained ``report.html``."""
 
 import dataclasses
-import html
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
-from metaopt.config.recipes import summary
-from metaopt.config.schema import Config, to_json, trained_tasks
+from metaopt.config.schema import Config, trained_tasks
 from metaopt.core.files import json_text, sha256, write_atomically
 from metaopt.evaluation import plots
 from metaopt.evaluation.evaluate import measure
 from metaopt.evaluation.inputs import label, not_a_baseline, trained_on
-from metaopt.evaluation.report import Evaluation, body, content
+from metaopt.evaluation.report import Evaluation, content
+from metaopt.evaluation.run_page import run_page, usage
 from metaopt.evaluation.show import show, show_progress
-from metaopt.plotting.html import PAGE
-from metaopt.plotting.style import to_png, to_svg
+from metaopt.plotting.style import to_png
 from metaopt.pretrained import load as pretrained
-from metaopt.training.plots import meta_training
+from metaopt.training.outcome import outcome
 from metaopt.training.run_directory import RunDirectory
 
 BASELINES = ("adam", "adam_cosine")
@@ -53,12 +50,41 @@ def report_run(path: Path, console: Console) -> Evaluation | None:
         write_atomically(directory.path / "evaluation.json", json_text(stored, indent=1))
         write_atomically(directory.path / "curves.png", to_png(plots.curves(found)))
         show(found, console)
-    write_atomically(directory.path / "report.html", _page(directory, config, found))
+    write_atomically(directory.path / "report.html", run_page(directory, config, found))
+    if config.problem.name != "training" and (said := outcome(directory.path)):
+        say(f"{said[0].upper()}{said[1:]}.")
     say(f"Report: {directory.path / 'report.html'}")
     if config.problem.name == "training":
         say(f"Trained optimizer: {directory.optimizer}; to use it in an optax loop:")
-        say(f"  {_usage(directory, config)}")
+        say(f"  {usage(directory.path, config)}")
     return found
+
+
+def report(run: Any, *, quiet: bool = False) -> Path:
+    """Writes the ``report.html`` of a run; public as `metaopt.report`.
+
+    An optimizer on tasks of the catalogue is evaluated for it, as after ``metaopt train``; of a
+    problem the report shows the test metric, the curves and, where it is small, theta.
+
+    Args:
+      run: a run's directory, or a `metaopt.Run`.
+      quiet: print nothing.
+
+    Returns:
+      The page.
+
+    Raises:
+      UserError: if the directory holds no run, or one that has done no outer step.
+
+    Example:
+      >>> report("nowhere")
+      Traceback (most recent call last):
+      ...
+      metaopt.core.errors.UserError: nowhere holds no run: there is no config.json.
+    """
+    path = Path(run)
+    report_run(path, Console(quiet=quiet))
+    return path / "report.html"
 
 
 def _evaluate(directory: RunDirectory, config: Config, console: Console) -> Evaluation:
@@ -83,49 +109,3 @@ def _identity(directory: RunDirectory, config: Config) -> dict[str, Any]:
         "horizon": config.estimator.horizon,
         "evaluation": dataclasses.asdict(config.evaluation),
     }
-
-
-def _usage(directory: RunDirectory, config: Config) -> str:
-    steps = config.estimator.horizon
-    return f"tx = metaopt.load({str(directory.path)!r}, num_steps={steps})"
-
-
-def _page(directory: RunDirectory, config: Config, found: Evaluation | None) -> str:
-    is_training = config.problem.name == "training"
-    rows = directory.read_metrics()
-    last = rows[-1]
-    facts = (
-        f"{summary(config)}; {last['step']:,} outer steps, {last['unroll_steps']:,} unroll steps, "
-        f"{last['seconds']:.0f} s."
-    )
-    parts = [f"<p class='lead'>{html.escape(facts)}</p>"]
-    if found is not None:
-        parts.append(body(found))
-    parts += ["<h2>Meta-training</h2>", _meta_training(rows)]
-    if is_training:
-        parts.append(f"<h2>Use it</h2><pre>{html.escape(_usage(directory, config))}</pre>")
-    shown = html.escape(to_json(config))
-    parts.append(f"<details><summary>Configuration</summary><pre>{shown}</pre></details>")
-    tasks = ", ".join(label(task) for task in trained_tasks(config))
-    title = f"{config.optimizer.name} on {tasks}" if is_training else config.problem.name
-    return PAGE.format(title=html.escape(title), body="\n".join(parts))
-
-
-def _meta_training(rows: list[dict[str, Any]]) -> str:
-    """The curve of the meta-loss, and how often it was not finite."""
-    finite = [row for row in rows if row["loss"] is not None]
-    lost = len(rows) - len(finite)
-    said = ""
-    if not finite:
-        said = (
-            f"The meta-loss was not finite in any of the {len(rows):,} outer steps, so that theta "
-            "is still where it started and there is no curve. A smaller sigma, a smaller learning "
-            "rate of the optimizer's start or a shorter horizon may help."
-        )
-    elif lost:
-        said = f"The meta-loss was not finite in {lost:,} of {len(rows):,} outer steps."
-    note = f"<p class='note'>{html.escape(said)}</p>" if said else ""
-    if not finite:
-        return note
-    steps, losses = (np.array([row[name] for row in finite]) for name in ("step", "loss"))
-    return f"<figure>{to_svg(meta_training(steps, losses))}</figure>{note}"

@@ -10,9 +10,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
-
-from metaopt.core.interval import Interval
 
 
 class Range(NamedTuple):
@@ -29,23 +26,6 @@ class Range(NamedTuple):
 def _short(value: float) -> str:
     """Two decimals of what is near 1, as scores and speed-ups are, three digits of the rest."""
     return f"{value:.2f}" if 0.095 <= abs(value) < 10 else f"{value:.3g}"
-
-
-def interval(values: np.ndarray) -> Interval:
-    """Mean and 95% interval (Student's t) of independent values ``[seeds]``.
-
-    The half-width of a single value is NaN.
-
-    Example:
-      >>> str(interval(np.array([1.0, 2.0, 3.0])))
-      '2.0 ± 2.5'
-    """
-    count = len(values)
-    values = np.asarray(values, np.float64)
-    if count < 2:
-        return Interval(float(values.mean()), float("nan"))
-    spread = float(np.std(values, ddof=1)) / np.sqrt(count)
-    return Interval(float(values.mean()), float(special.stdtrit(count - 1, 0.975)) * spread)
 
 
 def interquartile_mean(scores: np.ndarray) -> np.ndarray:

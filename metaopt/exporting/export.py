@@ -45,15 +45,15 @@ def export(run: Any, name: str, out: str | Path | None = None) -> Path:
     directory, out = RunDirectory(Path(run)), Path(name if out is None else out)
     config = directory.read_config()
     if config.problem.name != "training":
-        raise UserError(f"{run} has no optimizer: its problem is {config.problem.name!r}.")
+        raise artefact.no_optimizer(directory.path, config.problem.name)
     optimizer, theta = pretrained.read(directory.path)
     known = artefact.read_artefact(directory.optimizer).description
     facts = {fact: known[fact] for fact in FACTS if fact in known}
     done = facts.get("trained_on", {}).get("outer_steps")
     if len(facts) < len(FACTS) or done != config.outer_steps:
         raise UserError(
-            f"{run} has done {done or 'an unknown number'} of {config.outer_steps} outer steps: "
-            f"`metaopt train ... --out {run}` finishes it."
+            f"{directory.path} has done {done or 'an unknown number'} of {config.outer_steps} "
+            f"outer steps: `metaopt train ... --out {directory.path}` finishes it."
         )
     facts["recipe"] = json.loads(to_json(config))  # with the evaluation that was asked for last
     facts = {"name": name} | facts

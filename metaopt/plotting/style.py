@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib
 import matplotlib.ticker
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
 LEARNED, BASELINE, INK, PALE = "#0b6e99", "#d9730d", "#37352f", "#e5e4e0"
@@ -56,6 +57,18 @@ def log_losses(axes: Axes) -> None:
     axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
     axes.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+
+
+def log_ticks(axis: Axis) -> None:
+    """Labels of a logarithmic axis of what is drawn: few, but some if it is short."""
+    low, high = axis.get_view_interval()
+    subs = (
+        (1.0,) if high > 30 * low else (1.0, 3.0) if high > 5 * low else (1.0, 1.5, 2.0, 3.0, 5.0)
+    )
+    axis.set_major_locator(matplotlib.ticker.LogLocator(subs=subs, numticks=6))
+    if high <= 30 * low:
+        axis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
 
 
 def _render(figure: Figure, kind: str, **options) -> bytes:

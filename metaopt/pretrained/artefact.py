@@ -86,10 +86,7 @@ def read_artefact(directory: Path) -> Artefact:
     try:
         description = json.loads((directory / CONFIG).read_text())
         if "problem" in description and "schema" not in description:
-            raise UserError(
-                f"{directory} has no optimizer: its problem is "
-                f"{description['problem']['name']!r}. metaopt.load_theta reads what it learned."
-            )
+            raise no_optimizer(directory, description["problem"]["name"])
         schema, chosen = description["schema"], description["optimizer"]
         if schema > SCHEMA:
             raise UserError(
@@ -116,6 +113,14 @@ def read_artefact(directory: Path) -> Artefact:
             "two files back together, or export the run again."
         )
     return Artefact(component, flat, description, trained)
+
+
+def no_optimizer(directory: Path, problem: str) -> UserError:
+    """What is said to those who want the optimizer of a run that has none."""
+    return UserError(
+        f"{directory} has no optimizer: its problem is {problem!r}. metaopt.load_theta reads what "
+        "it learned."
+    )
 
 
 def _chosen(optimizer: Component) -> dict[str, Any]:

@@ -35,7 +35,7 @@ MAX_DISPATCH = 256
 
 
 KEY_OF_TEST = 0x74657374
-"""The test loss draws from a stream of its own, the same for every run and every outer step."""
+"""The test metric draws from a stream of its own, the same for every run and every outer step."""
 
 
 class Progress(NamedTuple):
@@ -45,11 +45,14 @@ class Progress(NamedTuple):
       outer_steps: how many there are to be in all.
       row: the last one's metrics, as in ``metrics.jsonl``.
       rate: unroll steps a second in this call, compilation left out.
+      test: the newest test metric of this call, such as ``"test loss 0.35"``; empty if it was not
+        measured yet.
     """
 
     outer_steps: int
     row: dict[str, Any]
     rate: float
+    test: str = ""
 
 
 class Result(NamedTuple):
@@ -155,8 +158,10 @@ def _train(config, out, experiment, mesh, on_progress, should_stop, on_notice) -
             on_notice(f"Resuming with {now_are} particles where there were {were}.")
         on_primary(lambda: directory.write(config))
 
-        test = experiment.problem.test_loss
-        test_loss = cast(Any, test and jax.jit(test))
+        test, metric = experiment.problem.test_loss, experiment.problem.test_metric
+        if test is not None:
+            on_primary(lambda: directory.write_test_metric(metric))
+        measure, tested = cast(Any, test and jax.jit(test)), ""
         test_key = replicate(jax.random.key(KEY_OF_TEST), mesh)
         compiled = time.perf_counter()
         before, diverged = dict(totals), False
@@ -172,15 +177,16 @@ def _train(config, out, experiment, mesh, on_progress, should_stop, on_notice) -
                     step += 1
                     totals["unroll_steps"] += row["unroll_steps"]
                     row |= {"step": step} | totals
-                if config.test_every and step % config.test_every == 0:
-                    rows[-1]["test_loss"] = float(test_loss(state.theta, feed(step), test_key))
-                logged = lambda row: row["step"] % config.log_every == 0 or "test_loss" in row
+                if test is not None and is_tested(config, step):
+                    rows[-1][metric.key] = float(measure(state.theta, feed(step), test_key))
+                    tested = metric.text(rows[-1][metric.key])
+                logged = lambda row: row["step"] % config.log_every == 0 or metric.key in row
                 writer.write([row for row in rows if logged(row)])
                 for row in rows:
                     if row["backed_off"]:
                         on_notice(backoff.notice(row))
                 rate = (totals["unroll_steps"] - before["unroll_steps"]) / (now - compiled)
-                on_progress(Progress(config.outer_steps, rows[-1], rate))
+                on_progress(Progress(config.outer_steps, rows[-1], rate, tested))
                 if diverged := any(map(backoff.has_diverged, rows)):
                     break
                 if step % config.checkpoint_every == 0:
@@ -193,6 +199,18 @@ def _train(config, out, experiment, mesh, on_progress, should_stop, on_notice) -
         raise UserError(backoff.DIVERGED)
     finished = step >= config.outer_steps
     return Result(state, experiment, data, totals, resumed_at, finished)
+
+
+def is_tested(config: Config, step: int) -> bool:
+    """Whether the test metric is measured after an outer step: the last one always is.
+
+    Example:
+      >>> [step for step in range(1, 6) if is_tested(Config(outer_steps=5, test_every=2), step)]
+      [2, 4, 5]
+    """
+    return step == config.outer_steps or (
+        config.test_every is not None and step % config.test_every == 0
+    )
 
 
 def _dispatches(

@@ -19,8 +19,8 @@ def read_metrics(run: Any) -> dict[str, np.ndarray]:
     """The metrics of a run as columns ``[rows]``, a row a logged outer step, oldest first.
 
     ``step``, ``loss`` (the meta-loss), ``grad_norm``, ``unroll_steps``, ``seconds`` and the
-    estimator's own; ``test_loss`` where it was measured. Counts are int64, all else is float64,
-    NaN where a row has no number or had one that was not finite.
+    estimator's own; the test metric, such as ``test_loss``, where it was measured. Counts are
+    int64, all else is float64, NaN where a row has no number or had one that was not finite.
 
     Args:
       run: a run's directory, or a `metaopt.Run`.
@@ -39,6 +39,8 @@ def read_metrics(run: Any) -> dict[str, np.ndarray]:
         rows = directory.read_metrics()
     except FileNotFoundError as error:
         raise UserError(f"{run} holds no metrics: there is no metrics.jsonl.") from error
+    if not rows:
+        raise UserError(f"{run} holds no metrics yet: it has done no outer step.")
     names = dict.fromkeys(name for row in rows for name in row)
 
     def column(name: str) -> np.ndarray:

@@ -31,11 +31,12 @@ def show_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
         MofNCompleteColumn(),
         BarColumn(),
         TextColumn("meta-loss {task.fields[loss]:.4f}"),
+        TextColumn("{task.fields[test]}"),
         TextColumn("{task.fields[rate]:,.0f} unroll steps/s"),
         TimeRemainingColumn(),
     )
     with Bar(*columns, console=console) as bar:
-        line = bar.add_task("train", total=None, loss=float("nan"), rate=0.0)
+        line = bar.add_task("train", total=None, loss=float("nan"), test="", rate=0.0)
 
         def on_progress(progress: Progress) -> None:
             bar.update(
@@ -43,6 +44,7 @@ def show_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
                 total=progress.outer_steps,
                 completed=progress.row["step"],
                 loss=progress.row["loss"],
+                test=progress.test,
                 rate=progress.rate,
             )
 
@@ -51,7 +53,7 @@ def show_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
 
 def _line(progress: Progress) -> str:
     row = progress.row
-    test = f"test loss {row['test_loss']:.4g}  " if "test_loss" in row else ""
+    test = f"{progress.test}  " if progress.test else ""
     return (
         f"outer step {row['step']}/{progress.outer_steps}  meta-loss {row['loss']:.4f}  {test}"
         f"{progress.rate:,.0f} unroll steps/s  {row['seconds']:.0f} s"
@@ -76,6 +78,6 @@ def _plain(console: Console) -> Callable[[Progress], None]:
         now, row = time.monotonic(), progress.row
         if now - shown >= PLAIN_EVERY or row["step"] == progress.outer_steps:
             shown = now
-            console.print(_line(progress), highlight=False)
+            console.print(_line(progress), highlight=False, soft_wrap=True)
 
     return on_progress

@@ -26,6 +26,7 @@ from metaopt.training import loop
 from metaopt.training.experiment import NOTHING, Own, build
 from metaopt.training.lock import only_writer
 from metaopt.training.metrics import read_metrics
+from metaopt.training.outcome import outcome
 from metaopt.training.placement import devices_for
 from metaopt.training.progress import show_progress
 from metaopt.training.run_directory import RunDirectory
@@ -74,7 +75,10 @@ class Run:
     @property
     def outer_steps(self) -> int:
         """Outer steps whose metrics are on disk."""
-        return int(self.metrics["step"][-1]) if "step" in self.metrics else 0
+        try:
+            return int(self.metrics["step"][-1])
+        except UserError:
+            return 0
 
     @property
     def finished(self) -> bool:
@@ -90,7 +94,8 @@ class Run:
 
     def __repr__(self) -> str:
         done = f"{self.outer_steps:,} of {self.config.outer_steps:,} outer steps"
-        return f"<Run {self.path}: {summary(self.config)}; {done}>"
+        said = (summary(self.config), done, outcome(self))
+        return f"<Run {self.path}: {'; '.join(filter(None, said))}>"
 
 
 def train(
@@ -154,7 +159,7 @@ def train(
     if out is None and (is_own or not isinstance(what, str)):
         raise UserError("say where the run goes: metaopt.train(..., out='runs/mine').")
     if is_own:
-        config = _named(config, own, name)
+        config = named(config, own, name)
     path = Path("runs") / str(what) if out is None else Path(out)
     console = Console(quiet=quiet or not is_primary())
     with only_writer(path):
@@ -163,10 +168,16 @@ def train(
     return Run(path)
 
 
-def _named(config: Config, own: Own, name: str | None) -> Config:
-    """The configuration of objects: their name, and a digest that tells others of that name."""
+def named(config: Config, own: Own, name: str | None) -> Config:
+    """The configuration of objects: their name, and a digest that tells others of that name.
+
+    Raises:
+      UserError: for no name, or that of a problem of the catalogue.
+    """
     if name is None:
-        raise UserError("give what is yours a name: metaopt.train(..., name='mine', out=...).")
+        raise UserError(
+            "give what is yours a name, as in metaopt.train(..., name='mine', out=...)."
+        )
     if name == "training" or name in catalogue("problem"):
         raise UserError(f"{name!r} is a problem of the catalogue: give yours another name.")
     made = build(config, own)

@@ -11,6 +11,7 @@ from typing import Any
 from metaopt.config.schema import Config, from_json, mismatches, to_json
 from metaopt.core.errors import OwnFault, UserError
 from metaopt.core.files import json_text, write_atomically
+from metaopt.core.metric import Metric
 
 
 class RunDirectory:
@@ -18,7 +19,8 @@ class RunDirectory:
 
     Attributes:
       path: the directory: ``config.json``, ``metrics.jsonl``, ``tensorboard/``, ``checkpoints/``,
-        ``optimizer/`` (what `metaopt.load` reads) and the report.
+        ``optimizer/`` (what `metaopt.load` reads) and the report; ``test_metric.json`` where the
+        problem has a test metric.
     """
 
     def __init__(self, path: Path):
@@ -26,6 +28,7 @@ class RunDirectory:
         self.lock = path / "run.lock"
         self.config = path / "config.json"
         self.metrics = path / "metrics.jsonl"
+        self.test_metric = path / "test_metric.json"
         self.tensorboard = path / "tensorboard"
         self.checkpoints = path / "checkpoints"
         self.optimizer = path / "optimizer"
@@ -84,6 +87,17 @@ class RunDirectory:
             return str(json.loads(self.config.read_text())["problem"]["name"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def write_test_metric(self, metric: Metric) -> None:
+        """Writes what the test metric is, for those who read the run without its problem."""
+        write_atomically(self.test_metric, json_text(metric))
+
+    def read_test_metric(self) -> Metric:
+        """What the test metric is, if there is one; a loss where nothing says it."""
+        try:
+            return Metric(**json.loads(self.test_metric.read_text()))
+        except (OSError, ValueError, TypeError):
+            return Metric()
 
     def rewind_metrics(self, step: int) -> None:
         """Drops the lines of metrics after an outer step, and a half-written last one."""

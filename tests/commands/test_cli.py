@@ -186,8 +186,10 @@ FAULTS = [
         ["train", "lorenz", "--estimator", "full_es", "--estimator.window", "100"],
         "no argument 'window'",
     ),
+    (["compare", "tiny", "--problem", "lorentz"], "unknown problem 'lorentz': did you mean"),
+    (["compare", "tiny", "--estimators", "nrs"], "unknown estimator 'nrs': did you mean 'nres'?"),
     (["compare", "tiny", "lorentz"], "unknown recipe 'lorentz': did you mean 'lorenz'?"),
-    (["compare", "tiny", "--seeds", "0"], "at least one recipe and one seed"),
+    (["compare", "tiny", "--seeds", "0"], "at least one recipe or run and one seed"),
     (
         ["evaluate", "nowhere"],
         "unknown trained optimizer 'nowhere'; valid: adafac-mlp-digits, gated-adam-small",
@@ -335,15 +337,15 @@ def test_compare_runs_reads_and_draws(here, tmp_path):
     tiny = ("compare", "tiny", "--outer-steps", "4", "--seeds", "2", "--out", "c", "--devices", "1")
     code, out, _ = here(tmp_path, *tiny)
     assert code == 0
-    assert "tiny/seed1" in out and "mean over 2 seeds" in out
+    assert "tiny/seed1" in out and "meta-loss, mean over seeds ± 95%" in out
     assert (tmp_path / "c" / "compare.png").read_bytes().startswith(b"\x89PNG")
     (course,) = json.loads((tmp_path / "c" / "compare.json").read_text())
-    assert np.shape(course["losses"]) == (2, 4)
+    assert np.shape(course["values"]) == (2, 4)
     assert course["axes"]["updates"] == [1, 2, 3, 4]
     assert course["axes"]["unroll_steps"] == [16, 32, 48, 64]  # 2 N W = 2 * 4 * 2 an update
     assert course["axes"]["sequential_steps"] == [2, 4, 6, 8]
     rows = (tmp_path / "c" / "tiny" / "seed1" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(row)["loss"] for row in rows] == course["losses"][1]
+    assert [json.loads(row)["loss"] for row in rows] == course["values"][1]
 
 
 def test_a_recipe_follows_its_estimator():

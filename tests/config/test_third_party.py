@@ -148,6 +148,17 @@ def test_their_problem_and_estimator_are_diagnosed(run):
     assert "their_estimator" in done.stdout
 
 
+def test_their_recipe_problem_and_runs_are_compared(run):
+    done = run(
+        "compare", "their_recipe", "--problem", "their_problem", "--estimators", "nres",
+        "their_estimator", "--outer-steps", "2", "--out", "runs/c",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    done = run("compare", "their_recipe", "runs/c/their_recipe_nres", "--outer-steps", "2")
+    assert done.returncode == 0, done.stderr
+    assert "their_recipe_nres " in done.stdout
+
+
 def test_what_they_ship_is_loaded(run):
     done = run("evaluate", "their-shipped", "--tasks", "their_task", "--num-steps", "4",
                "--seeds", "2", "--baselines", "sgd")  # fmt: skip

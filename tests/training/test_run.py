@@ -25,7 +25,7 @@ def run(tmp_path_factory):
 
 def test_a_run_says_what_it_is(run):
     assert run.finished and run.outer_steps == 13 and run.config == TINY
-    assert repr(run).endswith("windows of 2 of 8 inner steps; 13 of 13 outer steps>")
+    assert "windows of 2 of 8 inner steps; 13 of 13 outer steps; log_lr = " in repr(run)
     assert metaopt.Run(run.path) == run and os.fspath(run) == str(run.path)
     np.testing.assert_array_equal(run.metrics["step"], np.arange(1, 14))
     assert run.metrics["loss"].dtype == np.float64 and run.metrics["resets"].dtype == np.int64
@@ -101,7 +101,7 @@ def test_an_interrupt_saves(tmp_path):
         (lambda: metaopt.train(TINY), "say where the run goes: metaopt.train"),
         (lambda: metaopt.train("tny", out="x"), "unknown recipe 'tny': did you mean 'tiny'?"),
         (lambda: metaopt.recipe("lorentz"), "did you mean 'lorenz'?"),
-        (lambda: metaopt.compare([]), "at least one recipe and one seed"),
+        (lambda: metaopt.compare([]), "at least one recipe or run and one seed"),
         (lambda: metaopt.compare(["tny"], out="x"), "unknown recipe 'tny'"),
         (lambda: metaopt.load_theta("nowhere"), "unknown trained optimizer 'nowhere'"),
         (lambda: metaopt.read_metrics("nowhere"), "holds no metrics"),
@@ -119,7 +119,7 @@ def test_a_fault_is_a_sentence(call, said, tmp_path, monkeypatch):
 def test_recipes_are_compared(tmp_path):
     found = metaopt.compare(["tiny"], seeds=2, outer_steps=4, out=tmp_path / "c", quiet=True)
     (curves,) = found.curves
-    assert curves.losses.shape == (2, 4) and curves.axes["sequential_steps"].tolist() == [
+    assert curves.values.shape == (2, 4) and curves.axes["sequential_steps"].tolist() == [
         2,
         4,
         6,

@@ -1,0 +1,126 @@
+"""The page of a run: what it found, how it went, how to use it."""
+
+import html
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metaopt.config.recipes import summary
+from metaopt.config.schema import Config, to_json, trained_tasks
+from metaopt.estimators.options import Options
+from metaopt.evaluation.inputs import label
+from metaopt.evaluation.report import Evaluation, body
+from metaopt.plotting.html import PAGE, html_table
+from metaopt.plotting.style import to_svg
+from metaopt.training.outcome import Measurements, measured_in, theta_lines
+from metaopt.training.plots import meta_training, smoothed_over
+from metaopt.training.run_directory import RunDirectory
+from metaopt.training.save import flat_theta
+
+
+def usage(path: Path, config: Config) -> str:
+    """The line of Python that reads what a run learned.
+
+    Example:
+      >>> usage(Path("runs/mine"), Config())
+      "tx = metaopt.load('runs/mine', num_steps=200)"
+    """
+    if config.problem.name != "training":
+        return f"theta = metaopt.load_theta({str(path)!r})"
+    return f"tx = metaopt.load({str(path)!r}, num_steps={config.estimator.horizon})"
+
+
+def run_page(directory: RunDirectory, config: Config, found: Evaluation | None) -> str:
+    """The page of a run, self-contained.
+
+    Args:
+      directory: the run's.
+      config: its configuration.
+      found: its evaluation; ``None`` if there is none.
+    """
+    is_training = config.problem.name == "training"
+    rows = directory.read_metrics()
+    last = rows[-1]
+    facts = (
+        f"{summary(config)}; {last['step']:,} outer steps, {last['unroll_steps']:,} unroll steps, "
+        f"{last['seconds']:.0f} s."
+    )
+    parts = [f"<p class='lead'>{html.escape(facts)}</p>"]
+    parts += [*_tested(directory)] if found is None else [body(found)]
+    parts += [*_theta(directory)]
+    parts += ["<h2>Meta-training</h2>", *_meta_training(rows, config, measured_in(directory.path))]
+    line = html.escape(usage(directory.path, config))
+    parts.append(f"<h2>Use it</h2><pre>{line}</pre>")
+    shown = html.escape(to_json(config))
+    parts.append(f"<details><summary>Configuration</summary><pre>{shown}</pre></details>")
+    tasks = ", ".join(label(task) for task in trained_tasks(config))
+    title = f"{config.optimizer.name} on {tasks}" if is_training else config.problem.name
+    return PAGE.format(title=html.escape(title), body="\n".join(parts))
+
+
+def _tested(directory: RunDirectory) -> Iterator[str]:
+    """The test metric in large type."""
+    measured = measured_in(directory.path)
+    if measured is not None:
+        value = f"{measured.values[-1]:.4g} {measured.metric.unit}".strip()
+        rest = measured.text().partition(" after ")[2]
+        what = html.escape(f"test {measured.metric.name} after {rest}")
+        yield f"<p class='verdict'><b>{html.escape(value)}</b> {what}</p>"
+
+
+def _theta(directory: RunDirectory) -> Iterator[str]:
+    """The numbers of theta, where they are few."""
+    rows = [line.partition(" = ")[::2] for line in theta_lines(flat_theta(directory.path))]
+    if rows:
+        yield "<h2>Theta</h2>"
+        yield html_table(("part", "value"), rows, last_in_bold=False)
+
+
+def _meta_training(
+    rows: list[dict[str, Any]], config: Config, measured: Measurements | None
+) -> Iterator[str]:
+    """The curve of the meta-loss, how it is to be read, and how often it was not finite."""
+    finite = [row for row in rows if row["loss"] is not None]
+    lost = len(rows) - len(finite)
+    if not finite:
+        yield _note(
+            f"The meta-loss was not finite in any of the {len(rows):,} outer steps, so that theta "
+            "is still where it started and there is no curve. A smaller sigma, a smaller learning "
+            "rate of the optimizer's start or a shorter horizon may help."
+        )
+        return
+    steps, losses = (np.array([row[name] for row in finite]) for name in ("step", "loss"))
+    yield f"<figure>{to_svg(meta_training(steps, losses, measured))}</figure>"
+    yield _note(how_to_read(config.estimator, len(finite)))
+    if lost:
+        yield _note(f"The meta-loss was not finite in {lost:,} of {len(rows):,} outer steps.")
+
+
+def how_to_read(options: Options, count: int) -> str:
+    """What the curve of a meta-loss shows, and where a saw-tooth in it comes from.
+
+    Args:
+      options: the estimator's.
+      count: how many values there are.
+
+    Example:
+      >>> from metaopt.estimators import BPTT
+      >>> how_to_read(BPTT(), 200)
+      'Pale: every value; strong: the mean of 5 neighbours.'
+    """
+    width = smoothed_over(count)
+    said = f"Pale: every value; strong: the mean of {width} neighbours." if width > 1 else ""
+    windows = options.horizon // options.depth
+    if windows > 1 and options.shortest_horizon is None:
+        said += (
+            f" An episode lasts T/W = {options.horizon}/{options.depth} = {windows} outer steps. A "
+            "saw-tooth of that period is no instability: it shows particles that are at the same "
+            "place of their episodes, whose beginnings have larger losses than their ends."
+        )
+    return said.strip()
+
+
+def _note(text: str) -> str:
+    return f"<p class='note'>{html.escape(text)}</p>" if text else ""
