@@ -106,6 +106,13 @@ class UnrolledProblem(NamedTuple):
         bools, or one for the whole of a subtree. An antithetic pair keeps one of it and computes
         what follows from it, such as a batch, once.
       stream: as in `Task`.
+      done: ``state -> bool scalar``, whether the episode has ended before its horizon, such as a
+        pole that has fallen; ``None`` where every episode lasts to its horizon. The step that
+        reaches such a state still counts with its own loss. From there on the state is kept as it
+        is, but for its ``shared`` parts, and `done` has to stay true of it. The ES family takes
+        such problems; the estimators by derivatives refuse them.
+      loss_after_end: the loss L_t of every step from the end to the horizon. With a reward of 1 for
+        every step that an episode lasts, L_t is -1 and this is 0.
     """
 
     init: Callable[[Theta, PyTree, jax.Array | int, Key], PyTree]
@@ -118,6 +125,8 @@ class UnrolledProblem(NamedTuple):
     shared: PyTree = False
     stream: Callable[[], Any] | None = None
     test_metric: Metric = Metric()
+    done: Callable[[PyTree], jax.Array] | None = None
+    loss_after_end: float = 0.0
 
 
 class Estimate(NamedTuple):

@@ -1,6 +1,7 @@
 """The only scan over inner steps."""
 
 import jax
+import optax
 
 from metaopt.core.types import PyTree, Theta, UnrolledProblem
 
@@ -20,7 +21,8 @@ def unroll(
     Returns:
       The state after the last step, and the losses L_t, float32 ``[length]``.
 
-    Where the problem has a ``loss_cap``, a larger or non-finite loss counts as the cap.
+    Where the problem has a ``loss_cap``, a larger or non-finite loss counts as the cap. Where it
+    has ``done``, a state that has ended stays as it is, and its losses are ``loss_after_end``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -33,12 +35,29 @@ def unroll(
       [4.0, 2.0, 1.0]
     """
 
-    def step(state, _):
-        state, loss = problem.step(theta, state, data)
+    def step(before, _):
+        state, loss = problem.step(theta, before, data)
         if problem.loss_cap is not None:
             # fmin would return the cap for NaN as well, but -inf must count as the cap, too.
             cap = jax.numpy.asarray(problem.loss_cap, loss.dtype)
             loss = jax.numpy.where(jax.numpy.isfinite(loss), jax.numpy.minimum(loss, cap), cap)
+        if problem.done is not None:
+            ended = problem.done(before)
+            state = _keep_where(ended, before, state, problem.shared)
+            after_end = jax.numpy.asarray(problem.loss_after_end, loss.dtype)
+            loss = jax.numpy.where(ended, after_end, loss)
         return state, loss
 
     return jax.lax.scan(step, state, None, length=length)
+
+
+def _keep_where(ended: jax.Array, before: PyTree, after: PyTree, shared: PyTree) -> PyTree:
+    """The state before a step where the episode has ended, but for what theta never reaches.
+
+    That is the same for both halves of a pair, of which one may have ended alone.
+    """
+
+    def keep(shared, before, after):
+        return after if shared else optax.tree.where(ended, before, after)
+
+    return jax.tree.map(keep, shared, before, after)

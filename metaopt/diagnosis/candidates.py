@@ -104,6 +104,9 @@ def candidates(
     run = config.estimator
     # Shaped estimates have a unit of their own: no reference would be theirs.
     common: dict[str, Any] = {"shortest_horizon": None, "growth_steps": None, "shaping": "raw"}
+    # Where episodes end early: a population is burnt in with what has ended left in place, where it
+    # says 0, so that its one estimate is over the whole horizon as it is.
+    common |= {"scale_to_horizon": False}
     common |= {"first_episode": "burn_in", "window": window_of(run)}
     made = []
     for name in dict.fromkeys(names):

@@ -20,10 +20,11 @@ from jax.sharding import Mesh
 
 from metaopt.core.types import GradientEstimator, PyTree, Theta, UnrolledProblem
 from metaopt.core.unroll import unroll
+from metaopt.estimators.early_ends import all_ended
 from metaopt.estimators.horizons import Horizon, as_horizon
 from metaopt.estimators.kernel import Episode, ParticleKernel, Rollout, Window, inner_start
 from metaopt.estimators.noise import Sigma, antithetic, block_noise, sigma_schedule
-from metaopt.estimators.options import Reusing, Smoothed, Windowed, takes
+from metaopt.estimators.options import EndingEarly, Reusing, Smoothed, Windowed, takes
 from metaopt.estimators.population import make_estimator
 from metaopt.estimators.shaping import Shaping, weigh_differences
 from metaopt.estimators.stagger import FirstEpisode, Stagger
@@ -46,7 +47,12 @@ class Pair(NamedTuple):
 
 
 def _estimator(
-    problem: UnrolledProblem, rollout: Rollout, sigma: Sigma, reuse: int | None, shaping: Shaping
+    problem: UnrolledProblem,
+    rollout: Rollout,
+    sigma: Sigma,
+    reuse: int | None,
+    shaping: Shaping,
+    scale_to_horizon: bool = True,
 ) -> GradientEstimator:
     """Any member of the family: its rollout and K are what distinguishes it."""
     schedule = sigma_schedule(sigma)
@@ -65,14 +71,15 @@ def _estimator(
         run = lambda half, state: unroll(problem, half, state, data, window)
         both = jax.vmap(run, in_axes=(0, halves_axes), out_axes=(halves_axes, 0))
         inner, losses = both(antithetic(theta, eps), pair.inner)
-        return Window(pair._replace(inner=inner, noise_sum=noise_sum), total, losses)
+        pair = pair._replace(inner=inner, noise_sum=noise_sum)
+        return Window(pair, total, losses, all_ended(problem, inner, halves_axes))
 
     kernel = ParticleKernel(start, advance, 2 * window, weigh_differences(shaping, rollout))
-    return make_estimator(problem, kernel, rollout)
+    return make_estimator(problem, kernel, rollout, scale_to_horizon)
 
 
 @dataclass(frozen=True, kw_only=True)
-class GPES(Reusing, Smoothed):
+class GPES(EndingEarly, Reusing, Smoothed):
     """What `gpes` takes."""
 
     name: ClassVar[str] = "gpes"
@@ -97,6 +104,7 @@ def gpes(
     shaping: Shaping = "raw",
     particles_per_chunk: int | None = None,
     mesh: Mesh | None = None,
+    scale_to_horizon: bool = True,
 ) -> GradientEstimator:
     """Generalised persistent evolution strategies: fresh noise every ``reuse`` steps.
 
@@ -119,10 +127,16 @@ def gpes(
         where it is ``None``. The estimate is the same up to rounding.
       mesh: spreads the particles over devices, see `metaopt.parallel.sharding.particle_mesh`; the
         estimate is the same up to the order of a sum.
+      scale_to_horizon: where episodes can end early (the problem has ``done``), whether estimate
+        and loss are those of the mean over the whole horizon. A pair of which both halves have
+        ended starts anew with the next window, so that what is measured is the mean over windows
+        lived; it is multiplied by ``lived_fraction``, a running mean. With ``False`` it is not: the
+        same direction, longer by 1 / ``lived_fraction``.
 
     Returns:
       A `GradientEstimator` on a `metaopt.estimators.population.Population` of `Pair`, with the
-      metrics of `metaopt.estimators.averages.estimate_of`.
+      metrics of `metaopt.estimators.averages.estimate_of` and, where episodes can end early, of
+      `metaopt.estimators.early_ends.summarise_lives`.
 
     Raises:
       ValueError: for a value out of its range, naming it and the valid ones.
@@ -138,11 +152,11 @@ def gpes(
       32
     """
     rollout = Rollout(particles, horizon, window, stagger, first_episode, particles_per_chunk, mesh)
-    return _estimator(problem, rollout, sigma, reuse, shaping)
+    return _estimator(problem, rollout, sigma, reuse, shaping, scale_to_horizon)
 
 
 @dataclass(frozen=True, kw_only=True)
-class NRES(Windowed, Smoothed):
+class NRES(EndingEarly, Windowed, Smoothed):
     """What `nres` takes."""
 
     name: ClassVar[str] = "nres"
@@ -165,6 +179,7 @@ def nres(
     shaping: Shaping = "raw",
     particles_per_chunk: int | None = None,
     mesh: Mesh | None = None,
+    scale_to_horizon: bool = True,
 ) -> GradientEstimator:
     """Noise-Reuse Evolution Strategies: one noise for a whole episode (arXiv 2304.12180). K = T.
 
@@ -177,11 +192,11 @@ def nres(
       >>> estimator = nres(problem, particles=4, horizon=8, window=2, sigma=0.1)
     """
     rollout = Rollout(particles, horizon, window, stagger, first_episode, particles_per_chunk, mesh)
-    return _estimator(problem, rollout, sigma, None, shaping)
+    return _estimator(problem, rollout, sigma, None, shaping, scale_to_horizon)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PES(Windowed, Smoothed):
+class PES(EndingEarly, Windowed, Smoothed):
     """What `pes` takes."""
 
     name: ClassVar[str] = "pes"
@@ -204,6 +219,7 @@ def pes(
     shaping: Shaping = "raw",
     particles_per_chunk: int | None = None,
     mesh: Mesh | None = None,
+    scale_to_horizon: bool = True,
 ) -> GradientEstimator:
     """Persistent Evolution Strategies: fresh noise every window (arXiv 2112.13835). K = W.
 
@@ -215,11 +231,11 @@ def pes(
       >>> estimator = pes(problem, particles=4, horizon=8, window=2, sigma=0.1)
     """
     rollout = Rollout(particles, horizon, window, stagger, first_episode, particles_per_chunk, mesh)
-    return _estimator(problem, rollout, sigma, window, shaping)
+    return _estimator(problem, rollout, sigma, window, shaping, scale_to_horizon)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ESSingle(Smoothed):
+class ESSingle(EndingEarly, Smoothed):
     """What `es_single` takes."""
 
     name: ClassVar[str] = "es_single"
@@ -240,11 +256,13 @@ def es_single(
     shaping: Shaping = "raw",
     particles_per_chunk: int | None = None,
     mesh: Mesh | None = None,
+    scale_to_horizon: bool = True,
 ) -> GradientEstimator:
     """ES-Single: one noise for a whole episode, all particles in step (arXiv 2304.11153).
 
-    `nres` without stagger: an update sees one window of the horizon only. Arguments, result and
-    errors are those of `gpes`.
+    `nres` without stagger: an update sees one window of the horizon only. Where episodes end early
+    each pair starts anew by itself, so that they fall out of step. Arguments, result and errors are
+    those of `gpes`.
 
     Example:
       >>> from metaopt.tasks import PROBLEMS
@@ -252,7 +270,7 @@ def es_single(
       >>> estimator = es_single(problem, particles=4, horizon=8, window=2, sigma=0.1)
     """
     rollout = Rollout(particles, horizon, window, "none", "short", particles_per_chunk, mesh)
-    return _estimator(problem, rollout, sigma, None, shaping)
+    return _estimator(problem, rollout, sigma, None, shaping, scale_to_horizon)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,7 +293,8 @@ def full_es(
 ) -> GradientEstimator:
     """Offline evolution strategies: every update unrolls whole episodes from fresh states. W = T.
 
-    Arguments, result and errors are those of `gpes`.
+    Where episodes end early their halves are frozen until T; nothing has to be scaled. Arguments,
+    result and errors are those of `gpes`.
 
     Example:
       >>> from metaopt.tasks import PROBLEMS

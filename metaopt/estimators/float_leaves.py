@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from metaopt.core.errors import UserError
 from metaopt.core.types import PyTree, UnrolledProblem
 
 FloatLeaves = list[jax.Array]
@@ -35,7 +36,13 @@ def require_differentiable(problem: UnrolledProblem, estimator: str) -> None:
 
     Raises:
       ValueError: where it says ``differentiable=False``.
+      UserError: where its episodes can end early: when they do is a step function of theta.
     """
+    if problem.done is not None:
+        raise UserError(
+            f"{estimator} differentiates the problem, and derivatives do not see that theta moves "
+            "the end of an episode (the problem has done): use an ES estimator, such as nres."
+        )
     if not problem.differentiable:
         raise ValueError(
             f"{estimator} differentiates the problem, and this one says differentiable=False: "

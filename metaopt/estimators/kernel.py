@@ -40,11 +40,14 @@ class Window(NamedTuple):
       carry: what the estimator keeps of the particle.
       direction: a tree like theta.
       losses: float32 ``[halves, W]``.
+      ended: bool, whether the episode has ended early and has nothing more to say: both halves of a
+        pair. ``None`` where the problem's episodes all last to their horizons.
     """
 
     carry: PyTree
     direction: Theta
     losses: jax.Array
+    ended: jax.Array | None = None
 
 
 class ParticleKernel(NamedTuple):

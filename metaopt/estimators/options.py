@@ -83,6 +83,14 @@ class Windowed(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EndingEarly(Options):
+    """What estimators take that free particles whose episode ended before its horizon."""
+
+    scale_to_horizon: bool = True
+    """Where episodes end early: multiply by the fraction of the horizon that they last."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Smoothed(Options):
     """What evolution strategies take."""
 

@@ -17,6 +17,13 @@ import optax
 from metaopt.core.sizes import bytes_of
 from metaopt.core.types import GradientEstimator, Key, PyTree, Theta, UnrolledProblem
 from metaopt.estimators.averages import estimate_of, sum_particles
+from metaopt.estimators.early_ends import (
+    Lives,
+    count_lives,
+    over_horizon,
+    require_valid_end,
+    summarise_lives,
+)
 from metaopt.estimators.kernel import Episode, ParticleKernel, Rollout, Window
 from metaopt.estimators.stagger import all_phases, chosen_to_stay, phases_beside
 from metaopt.parallel.chunks import advance_in_chunks, affordable
@@ -41,18 +48,47 @@ class Population(NamedTuple):
     uncounted: jax.Array
 
 
+class MortalPopulation(NamedTuple):
+    """A `Population` where episodes can end early, with how long they lasted.
+
+    Attributes:
+      carry, episode, remaining, updates, uncounted: as in `Population`.
+      lives: `Lives` ``[N]``.
+    """
+
+    carry: PyTree
+    episode: Episode
+    remaining: jax.Array
+    updates: jax.Array
+    uncounted: jax.Array
+    lives: Lives
+
+
 def make_estimator(
-    problem: UnrolledProblem, kernel: ParticleKernel, rollout: Rollout
+    problem: UnrolledProblem,
+    kernel: ParticleKernel,
+    rollout: Rollout,
+    scale_to_horizon: bool = True,
 ) -> GradientEstimator:
     """The estimator that averages a kernel's particles over a rollout of a problem.
 
     Its state is a `Population`, its metrics are those of `metaopt.estimators.averages.estimate_of`.
-    The shortest one to read is `metaopt.estimators.tbptt`.
+    Where episodes can end early the state is a `MortalPopulation`, and there are the metrics of
+    `metaopt.estimators.early_ends.summarise_lives` beside. The shortest one to read is
+    `metaopt.estimators.tbptt`.
+
+    Args:
+      problem, kernel, rollout: what is unrolled, by what, and how many.
+      scale_to_horizon: see `metaopt.estimators.gpes`.
+
+    Raises:
+      UserError: for a ``loss_after_end`` that is not finite, or has no ``done``.
     """
+    require_valid_end(problem)
     index = jnp.arange(rollout.particles)
     on_devices = partial(over_particles, mesh=rollout.mesh)
-    start_share = on_devices(partial(_start_share, kernel, rollout))
-    estimate_share = on_devices(partial(_estimate_share, kernel, rollout, problem.loss_cap))
+    start_share = on_devices(partial(_start_share, kernel, rollout, problem))
+    estimate_share = on_devices(partial(_estimate_share, kernel, rollout, problem))
 
     def start_all(theta, data, key, phases, updates) -> Population:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
@@ -65,7 +101,11 @@ def make_estimator(
 
     def estimate(theta: Theta, state: Population, data: PyTree, key: Key):
         sums, (state, _) = estimate_share((theta, data, key), (state, index))
-        return estimate_of(sums, rollout.particles, kernel.cost), state
+        said = estimate_of(sums, rollout.particles, kernel.cost)
+        if problem.done is not None:
+            said = summarise_lives(said, sums, rollout)
+            said = over_horizon(said, problem.loss_after_end) if scale_to_horizon else said
+        return said, state
 
     def resize(theta: Theta, state: Population, data: PyTree, key: Key) -> Population:
         left = state.remaining.astype(jnp.float32) / state.episode.horizon.astype(jnp.float32)
@@ -108,12 +148,17 @@ def _advance(
     return particle, window._replace(carry=())  # it is in the particle
 
 
-def _start_share(kernel: ParticleKernel, rollout: Rollout, replicated, share):
+def _start_share(
+    kernel: ParticleKernel, rollout: Rollout, problem: UnrolledProblem, replicated, share
+):
     """A device's share of the particles, each in its phase."""
     theta, data, updates = replicated
     keys, phases = share
     start = partial(_start_episode, kernel, rollout, theta, data)
     particles = jax.vmap(start, (0, None))(keys, updates)
+    if problem.done is not None:
+        lives = Lives(*jnp.zeros((3, len(keys)), jnp.float32))
+        particles = MortalPopulation(*particles, lives)
     windows = particles.episode.horizon // rollout.window  # [n]
     # The small number is for fractions that are a rounding error below a whole window.
     behind = jnp.floor(phases * windows.astype(jnp.float32) + 1e-4).astype(jnp.int32) % windows
@@ -132,7 +177,7 @@ def _start_share(kernel: ParticleKernel, rollout: Rollout, replicated, share):
 
 
 def _estimate_share(
-    kernel: ParticleKernel, rollout: Rollout, loss_cap: float | None, replicated, share
+    kernel: ParticleKernel, rollout: Rollout, problem: UnrolledProblem, replicated, share
 ):
     """A device's share of the particles a window on, and its sums over them."""
     theta, data, key = replicated
@@ -140,11 +185,14 @@ def _estimate_share(
 
     def restart(i):
         own = jax.random.fold_in(key, index[i])
-        return _start_episode(kernel, rollout, theta, data, own, state.updates[i])
+        started = _start_episode(kernel, rollout, theta, data, own, state.updates[i])
+        if not isinstance(state, MortalPopulation):
+            return started
+        return MortalPopulation(*started, jax.tree.map(lambda leaf: leaf[i], state.lives))
 
-    ended = state.remaining <= 0
+    starting = state.remaining <= 0
     at_once = math.ceil(len(index) * rollout.window / rollout.longest)
-    state = replace_where(ended, restart, state, at_once)
+    state = replace_where(starting, restart, state, at_once)
     uncounted = state.uncounted
     advance = partial(_advance, kernel, rollout)
     state, windows = advance_in_chunks(
@@ -153,11 +201,17 @@ def _estimate_share(
         bytes_each=bytes_of(state) // len(index),
         at_once=rollout.particles_per_chunk or affordable(advance, (theta, data), state),
     )
-    capped = (windows.losses >= (jnp.inf if loss_cap is None else loss_cap)).any(axis=(1, 2))
-    counts = {"capped": capped, "resets": ended, "uncounted": uncounted}
+    cap = jnp.inf if problem.loss_cap is None else problem.loss_cap
+    capped = (windows.losses >= cap).any(axis=(1, 2))
+    counts = {"capped": capped, "resets": starting, "uncounted": uncounted}
+    remaining = state.remaining
+    if windows.ended is not None:
+        lives, of_lives = count_lives(state.lives, windows.ended, remaining, rollout)
+        state, counts = state._replace(lives=lives), counts | of_lives
+        remaining = jnp.where(windows.ended, 0, remaining)
     sums, finite = sum_particles(kernel, state.carry, windows, index, counts)
     state = state._replace(
-        remaining=jnp.where(finite, state.remaining, 0),
+        remaining=jnp.where(finite, remaining, 0),
         updates=state.updates + 1,
         uncounted=jnp.zeros_like(uncounted),
     )

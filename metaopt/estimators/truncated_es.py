@@ -17,7 +17,7 @@ from metaopt.core.unroll import unroll
 from metaopt.estimators.horizons import Horizon
 from metaopt.estimators.kernel import Episode, ParticleKernel, Rollout, Window, inner_start
 from metaopt.estimators.noise import Sigma, antithetic, noise_of_block, sigma_schedule
-from metaopt.estimators.options import Smoothed, Windowed, takes
+from metaopt.estimators.options import EndingEarly, Smoothed, Windowed, takes
 from metaopt.estimators.population import make_estimator
 from metaopt.estimators.shaping import Shaping, weigh_differences
 from metaopt.estimators.stagger import FirstEpisode, Stagger
@@ -36,7 +36,7 @@ class Centre(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TruncatedES(Windowed, Smoothed):
+class TruncatedES(EndingEarly, Windowed, Smoothed):
     """What `truncated_es` takes."""
 
     name: ClassVar[str] = "truncated_es"
@@ -55,10 +55,12 @@ def truncated_es(
     shaping: Shaping = "raw",
     particles_per_chunk: int | None = None,
     mesh: Mesh | None = None,
+    scale_to_horizon: bool = True,
 ) -> GradientEstimator:
     """Truncated ES: fresh noise every window and nothing remembered, so biased.
 
-    Arguments and errors are those of `metaopt.estimators.gpes`. Costs 3 N W an update.
+    Arguments and errors are those of `metaopt.estimators.gpes`. Costs 3 N W an update. An episode
+    ends early where the state that theta itself reached has ended.
 
     Returns:
       A `GradientEstimator` on a `metaopt.estimators.population.Population` of `Centre`.
@@ -79,7 +81,8 @@ def truncated_es(
         run = lambda half: unroll(problem, half, centre.inner, data, window)
         _, losses = jax.vmap(run)(antithetic(theta, eps))
         inner, _ = run(theta)
-        return Window(centre._replace(inner=inner), eps, losses)
+        ended = None if problem.done is None else problem.done(inner)
+        return Window(centre._replace(inner=inner), eps, losses, ended)
 
     kernel = ParticleKernel(start, advance, 3 * window, weigh_differences(shaping, rollout))
-    return make_estimator(problem, kernel, rollout)
+    return make_estimator(problem, kernel, rollout, scale_to_horizon)
