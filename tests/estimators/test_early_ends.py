@@ -218,7 +218,7 @@ def test_where_no_episode_ends_nothing_is_kept_or_said(name):
     assert type(state) is Population and "freed_particles" not in estimate.metrics
 
 
-@pytest.mark.parametrize("name", set(ESTIMATORS) - set(ES))
+@pytest.mark.parametrize("name", sorted(set(ESTIMATORS) - set(ES)))
 def test_estimators_by_derivatives_refuse(name):
     with pytest.raises(UserError, match="derivatives do not see that theta moves the end"):
         make(name, climb())
