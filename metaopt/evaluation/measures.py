@@ -32,7 +32,7 @@ class Row(NamedTuple):
       rate, final_rate: the baseline's best rates by the mean and by the final loss on the reported
         split; ``None`` for others.
       start: the mean loss before the first step on the reported split.
-      mean, final: split -> mean over the run's measurements, and the last one.
+      mean, final: split -> mean over the run's time, see `mean_losses`, and the last loss.
       per_seed: the mean loss where the rate is the best for each seed by itself (in a task family:
         for each member); ``None`` where nothing is tuned.
       scores, speedups: ``[seeds]``, see the module.
@@ -80,8 +80,18 @@ def diverged(losses: np.ndarray) -> np.ndarray:
 
 
 def mean_losses(losses: np.ndarray, split: str) -> np.ndarray:
-    """The mean of counted losses along runs, without the one before the first step; ``[...]``."""
-    return losses[..., 1:, SPLITS.index(split)].mean(axis=-1, dtype=np.float64)
+    """The mean of counted losses over a run's time ``[...]``, from before its first step on.
+
+    By the trapezoid rule, so that it hardly depends on how often a run was measured; the mean of
+    the measurements would leave out the first steps, where losses fall most.
+
+    Example:
+      >>> losses = np.array([4.0, 2.0, 1.0])[:, None]
+      >>> float(mean_losses(np.repeat(losses, 3, axis=1), "test"))
+      2.25
+    """
+    values = losses[..., SPLITS.index(split)].astype(np.float64)
+    return np.trapezoid(values, axis=-1) / (values.shape[-1] - 1)
 
 
 def makes_progress(start: np.ndarray, after: np.ndarray) -> bool:

@@ -162,9 +162,9 @@ def definitions(found: Result) -> dict[str, str]:
     cap = "the cap of its task (the initial loss, if it has none)"
     return {
         f"mean {split}": (
-            f"The {split} loss averaged over the {steps} steps of a run, measured after every "
-            f"{measured}; mean over seeds ± 95% (Student's t). All optimizers train from the same "
-            f"fresh initialisations on the same batches; the {split} split and these "
+            f"The {split} loss averaged over the {steps} steps of a run: the area below its curve, "
+            f"measured before the first step and after every {measured}; mean over seeds ± 95% "
+            f"(Student's t). All optimizers train from the same fresh initialisations on the same batches; the {split} split and these "
             "initialisations occur nowhere in meta-training."
         ),
         "final": f"The {split} loss after step {steps}.",
