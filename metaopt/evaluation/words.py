@@ -164,8 +164,8 @@ def definitions(found: Result) -> dict[str, str]:
         f"mean {split}": (
             f"The {split} loss averaged over the {steps} steps of a run: the area below its curve, "
             f"measured before the first step and after every {measured}; mean over seeds ± 95% "
-            f"(Student's t). All optimizers train from the same fresh initialisations on the same batches; the {split} split and these "
-            "initialisations occur nowhere in meta-training."
+            "(Student's t). All optimizers train from the same fresh initialisations on the same "
+            f"batches; the {split} split and these initialisations occur nowhere in meta-training."
         ),
         "final": f"The {split} loss after step {steps}.",
         "initial": f"The {split} loss before the first step, the same for all.",
