@@ -4,6 +4,7 @@ import inspect
 import subprocess
 import sys
 from functools import partial
+from typing import get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +14,11 @@ import pytest
 
 import metaopt
 from metaopt import unroll
+from metaopt.config.components import make
 from metaopt.config.recipes import RECIPES
 from metaopt.config.registry import catalogue
+from metaopt.config.schema import Component
+from metaopt.core.errors import UserError
 from metaopt.learned_optimizers import LEARNED_OPTIMIZERS
 from metaopt.tasks import PROBLEMS, TASKS, datasets
 from metaopt.training.experiment import build
@@ -223,3 +227,17 @@ def test_public_names_are_documented():
         thing = getattr(metaopt, name)
         if callable(thing) or inspect.ismodule(thing):
             assert inspect.getdoc(thing), name
+
+
+@pytest.mark.parametrize("kind", ["task", "problem", "learned optimizer"])
+def test_arguments_of_another_type_are_refused_by_name(kind):
+    wrong = {int: "2.5", float: "three", bool: "1", str: "7"}
+    tried = 0
+    for name, factory in catalogue(kind).items():
+        for argument, type_of in get_type_hints(factory).items():
+            if type_of in wrong and argument != "return":
+                component = Component(name, (f"{argument}={wrong[type_of]}",))
+                with pytest.raises(UserError, match=f"{argument} must be {type_of.__name__}, got"):
+                    make(kind, component)
+                tried += 1
+    assert tried > 3

@@ -2,8 +2,9 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_type_hints
 
+from metaopt.config.kinds import is_a, name_of
 from metaopt.config.registry import Kind, catalogue, choose
 from metaopt.config.schema import Component, parse_args
 from metaopt.core import inner
@@ -24,6 +25,16 @@ def make(kind: Kind, component: Component) -> Any:
 
 
 def call(factory: Callable[..., Any], what: str, arguments: dict[str, Any], *positional) -> Any:
+    """Calls a factory with arguments of names and types that it has.
+
+    Args:
+      factory: of the catalogue.
+      what: what an error calls it.
+      arguments: its keyword arguments, from a command line or JSON.
+
+    Raises:
+      UserError: for an unknown or missing argument, or one of another type; for what it refuses.
+    """
     parameters = inspect.signature(factory).parameters.values()
     named = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
     if unknown := sorted(set(arguments) - set(named)):
@@ -33,7 +44,18 @@ def call(factory: Callable[..., Any], what: str, arguments: dict[str, Any], *pos
     required = [name for name, p in named.items() if p.default is p.empty]
     if missing := [name for name in required if name not in arguments]:
         raise UserError(f"{what} needs a value for {', '.join(missing)}.")
+    for name, value in arguments.items():
+        if not is_a(value, kind := _kinds(factory).get(name, Any)):
+            raise UserError(f"{what}: {name} must be {name_of(kind)}, got {value!r}.")
     try:
         return factory(*positional, **arguments)
     except (TypeError, ValueError) as error:
         raise UserError(f"{what}: {error}") from error
+
+
+def _kinds(factory: Callable[..., Any]) -> dict[str, Any]:
+    """The types of its arguments, where they can be known."""
+    try:
+        return get_type_hints(factory)
+    except (NameError, TypeError, AttributeError):
+        return {}

@@ -27,13 +27,17 @@ GROUPS: dict[str, str] = {
 }
 """Kind -> entry point group. Trained optimizers have one, too: see `metaopt.pretrained.shipped`."""
 
+OWN = "metaopt"
+"""The distribution whose names nobody else's can take."""
+
 T = TypeVar("T")
 
 
 def catalogue(kind: Kind) -> dict[str, Any]:
     """Everything installed of one kind, by name.
 
-    What does not load is left out with a warning that names its distribution.
+    What does not load is left out with a warning that names its distribution, and so is what has a
+    name that is taken: this distribution's own come first, then those of others by their names.
 
     Args:
       kind: ``"task"``, ``"problem"``, ``"learned optimizer"`` or ``"estimator"``, whose values are
@@ -41,33 +45,36 @@ def catalogue(kind: Kind) -> dict[str, Any]:
         configurations.
 
     Raises:
-      UserError: where two distributions use one name, or for another kind.
+      UserError: for another kind.
 
     Example:
       >>> "digits_mlp" in catalogue("task")
       True
     """
-    found: dict[str, tuple[Any, str]] = {}
-    for where, named in _loaded(choose("kind of catalogue", kind, GROUPS), tuple(sys.path)):
-        for name, thing in named.items():
-            other, first = found.setdefault(name, (thing, where))
-            if other is not thing:
-                raise UserError(
-                    f"two installed catalogues have a {kind} named {name!r}, those of {first} and "
-                    f"of {where}: uninstall one of the two."
-                )
-    return {name: thing for name, (thing, _) in found.items()}
+    found: dict[str, Any] = {}
+    for named in _loaded(choose("kind of catalogue", kind, GROUPS), tuple(sys.path)):
+        found = {**named, **found}
+    return found
 
 
 @cache  # scanning what is installed takes a few milliseconds each time
-def _loaded(group: str, path: tuple[str, ...]) -> list[tuple[str, Mapping[str, Any]]]:
-    """The catalogues of a group and the names of their distributions."""
-    loaded = [(entry, load_entry(entry)) for entry in installed(group)]
-    return [
-        (distribution_of(entry), value if isinstance(value, Mapping) else {entry.name: value})
-        for entry, value in loaded
-        if value is not None
-    ]
+def _loaded(group: str, path: tuple[str, ...]) -> list[Mapping[str, Any]]:
+    """The catalogues of a group, without what cannot be used."""
+    owners: dict[str, str] = {}
+    catalogues: list[Mapping[str, Any]] = []
+    for entry in installed(group):
+        value, owner = load_entry(entry), distribution_of(entry)
+        if value is None:
+            continue
+        named = value if isinstance(value, Mapping) else {entry.name: value}
+        faults = {name: f"{owners[name]} has one of that name" for name in named if name in owners}
+        if group != GROUPS["recipe"]:  # all others are factories
+            faults |= {name: "it is no function" for name in named if not callable(named[name])}
+        for name, fault in faults.items():
+            warnings.warn(f"{name!r} of {owner} ({group}) is left out: {fault}.", stacklevel=3)
+        owners |= {name: owner for name in named if name not in faults}
+        catalogues.append({n: v for n, v in named.items() if n not in faults} if faults else named)
+    return catalogues
 
 
 def find(kind: Kind, name: str) -> Any:
@@ -80,8 +87,9 @@ def find(kind: Kind, name: str) -> Any:
 
 
 def installed(group: str) -> list[EntryPoint]:
-    """The entry points of a group, in an order that does not depend on the machine."""
-    return sorted(entry_points(group=group), key=lambda entry: (entry.value, entry.name))
+    """The entry points of a group: this distribution's own first, then by distribution and name."""
+    order = lambda entry: (distribution_of(entry) != OWN, distribution_of(entry), entry.name)
+    return sorted(entry_points(group=group), key=order)
 
 
 def load_entry(entry: EntryPoint) -> Any:

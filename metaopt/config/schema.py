@@ -3,8 +3,9 @@
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
+from metaopt.config.kinds import is_a, name_of
 from metaopt.config.registry import find
 from metaopt.core.errors import UserError
 from metaopt.core.files import json_text
@@ -227,11 +228,10 @@ def _build(cls, values, where):
         kind = known[name]
         if dataclasses.is_dataclass(kind):
             built[name] = _build(kind, value, f"{where}{name}.")
-        elif _is_a(value, kind):
+        elif is_a(value, kind):
             built[name] = tuple(value) if isinstance(value, list) else value
         else:
-            said = str(kind).removeprefix("typing.") if get_args(kind) else kind.__name__
-            raise UserError(f"{where}{name} must be {said}, got {value!r}.")
+            raise UserError(f"{where}{name} must be {name_of(kind)}, got {value!r}.")
     return cls(**built)
 
 
@@ -262,19 +262,3 @@ _IN_0_1 = {
     "shaping": "raw",
 }
 """The defaults, then, of what not every estimator takes."""
-
-
-def _is_a(value: Any, kind: Any) -> bool:
-    """Whether a JSON value can be a field's: of its type, a whole number too where it is float."""
-    arguments = get_args(kind)
-    if get_origin(kind) is Literal:
-        return value in arguments
-    if get_origin(kind) is tuple:  # of strings, all that there is
-        return isinstance(value, (list, tuple)) and all(isinstance(x, str) for x in value)
-    if arguments:  # a union
-        return any(_is_a(value, option) for option in arguments)
-    if isinstance(value, bool):
-        return kind is bool
-    if isinstance(value, int):  # what an int32 holds
-        return kind in (int, float) and abs(value) < 2**31
-    return isinstance(value, kind)

@@ -55,6 +55,7 @@ def their_estimator(problem, *, particles, horizon, scale, particles_per_chunk=N
     )
 
 
+NUMBER = 3
 TASKS = {"their_task": their_task}
 BASELINES = {"their_baseline": lambda rate: optax.sgd(rate)}
 RECIPES = {
@@ -101,6 +102,7 @@ def run(tmp_path_factory):
     (site / "their_checkpoints" / "__init__.py").write_text("")
     distribution(site, "theirs", ENTRY_POINTS)
     broken = "[metaopt.tasks]\nbroken = not_installed_here:TASKS\n"
+    broken += "quadratic = theirs:their_task\n[metaopt.baselines]\nnumber = theirs:NUMBER\n"
     distribution(site, "broken-distribution", broken + "[metaopt.checkpoints]\nbroken = nowhere\n")
     environment = {"PYTHONPATH": str(site), "JAX_COMPILATION_CACHE_DIR": CACHE, "COLUMNS": "200"}
 
@@ -119,10 +121,15 @@ def test_list_shows_them_and_warns_of_what_is_broken(run):
     for name in ("task", "problem", "optimizer", "estimator", "baseline", "recipe"):
         assert f"their_{name}" in done.stdout
     assert "their-shipped" in done.stdout and "A task of theirs." in done.stdout
-    lines = done.stderr.splitlines()
-    assert [line.partition(" is installed")[0] for line in lines] == [
-        "metaopt: warning: broken-distribution"
-    ] * 2
+    warned = "".join(sorted(done.stderr.splitlines(keepends=True)))
+    for said in (
+        "broken-distribution is installed, but its metaopt.tasks (not_installed_here:TASKS) do not",
+        "broken-distribution is installed, but its metaopt.checkpoints (nowhere) do not load",
+        "'quadratic' of broken-distribution (metaopt.tasks) is left out: metaopt has one of that",
+        "'number' of broken-distribution (metaopt.baselines) is left out: it is no function.",
+    ):
+        assert f"metaopt: warning: {said}" in warned
+    assert warned.count("\n") == 4
     assert "ModuleNotFoundError: No module named 'not_installed_here'" in done.stderr
 
 
