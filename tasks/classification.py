@@ -77,12 +77,19 @@ def digits_mlp(
             return rows
         return datasets.random_rows(rows, batch_size, key)
 
+    def logits(params, batch):
+        return model.apply({"params": params}, batch["image"].astype(jnp.float32) / 16)
+
     def loss(config, params, batch, key):
-        logits = model.apply({"params": params}, batch["image"].astype(jnp.float32) / 16)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
+        return optax.softmax_cross_entropy_with_integer_labels(
+            logits(params, batch), batch["label"]
+        ).mean()
+
+    def accuracy(config, params, batch, key):
+        return (logits(params, batch).argmax(axis=-1) == batch["label"]).mean()
 
     if stream_rows is None:
-        return Task(data=datasets.digits, init=init, batch=batch, loss=loss)
+        return Task(data=datasets.digits, init=init, batch=batch, loss=loss, accuracy=accuracy)
     stream = lambda: datasets.digits_stream(rows=stream_rows, steps=stream_steps)
     first = lambda: stream().window(0)
-    return Task(data=first, init=init, batch=batch, loss=loss, stream=stream)
+    return Task(first, init, batch, loss, stream=stream, accuracy=accuracy)

@@ -150,7 +150,7 @@ def small_mlps(*, max_width: int = 32, max_depth: int = 3, max_batch_size: int =
         weight = weight.astype(jnp.float32) / weight.sum().astype(jnp.float32)
         return Batch(rows["x"][index], rows["label"][index], weight)
 
-    def loss(member, params, batch, key):
+    def logits(member, params, batch):
         h = batch.x
         for i in range(max_depth):
             after = h @ params[f"layer_{i}"]["kernel"] + params[f"layer_{i}"]["bias"]
@@ -158,11 +158,18 @@ def small_mlps(*, max_width: int = 32, max_depth: int = 3, max_batch_size: int =
             after = jnp.where(units(member, i + 1), after, 0.0)
             h = after if i == 0 else jnp.where(present(member, i), after, h)
         last = params[f"layer_{max_depth}"]
-        logits = jnp.where(units(member, max_depth + 1), h @ last["kernel"] + last["bias"], ABSENT)
-        log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), batch.label[:, None], axis=1)[:, 0]
+        return jnp.where(units(member, max_depth + 1), h @ last["kernel"] + last["bias"], ABSENT)
+
+    def loss(member, params, batch, key):
+        log_p = jax.nn.log_softmax(logits(member, params, batch))
+        log_p = jnp.take_along_axis(log_p, batch.label[:, None], axis=1)[:, 0]
         return -(batch.weight @ log_p) / jnp.log(classes[member.dataset].astype(jnp.float32))
 
-    return Task(_load, init, batch, loss, sample, loss_cap=3.0)
+    def accuracy(member, params, batch, key):
+        right = logits(member, params, batch).argmax(axis=-1) == batch.label
+        return batch.weight @ right.astype(jnp.float32)
+
+    return Task(_load, init, batch, loss, sample, loss_cap=3.0, accuracy=accuracy)
 
 
 def _load() -> PyTree:

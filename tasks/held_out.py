@@ -59,12 +59,18 @@ def digits_cnn(*, channels: int = 16, batch_size: int = 64) -> Task:
     model = _ConvNet(channels)
     images = lambda rows: rows["image"].astype(jnp.float32).reshape(-1, 8, 8, 1) / 16
 
+    logits: Any = lambda params, batch: model.apply({"params": params}, images(batch))
+
     def loss(config, params, batch, key):
-        logits = model.apply({"params": params}, images(batch))
-        return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
+        return optax.softmax_cross_entropy_with_integer_labels(
+            logits(params, batch), batch["label"]
+        ).mean()
+
+    def accuracy(config, params, batch, key):
+        return (logits(params, batch).argmax(axis=-1) == batch["label"]).mean()
 
     init = lambda config, key: model.init(key, jnp.zeros((1, 8, 8, 1)))["params"]
-    return Task(datasets.digits, init, _batches(batch_size), loss)
+    return Task(datasets.digits, init, _batches(batch_size), loss, accuracy=accuracy)
 
 
 def digits_autoencoder(*, code: int = 16, batch_size: int = 64) -> Task:

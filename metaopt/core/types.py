@@ -37,6 +37,8 @@ class Task(NamedTuple):
       sample: ``key -> config``. Draws a member of the family; ``()`` where there is only one.
       loss_cap: the largest loss that counts, in the loss's own unit. A larger or non-finite one
         counts as the cap, so that divergence is punished. ``None``: such a pair is left out.
+      accuracy: ``(config, params, batch, key) -> scalar``, the fraction of a batch that is right,
+        of a classifier: evaluations show it beside the loss. ``None`` where there is no such thing.
       stream: ``() -> metaopt.Stream`` of trees like ``data``, for data that does not fit the
         device: meta-training goes from window to window, all else sees ``data`` alone.
     """
@@ -48,6 +50,7 @@ class Task(NamedTuple):
     sample: Callable[[Key], PyTree] = lambda key: ()
     loss_cap: float | None = None
     stream: Callable[[], Any] | None = None
+    accuracy: Callable[[PyTree, PyTree, PyTree, Key], jax.Array] | None = None
 
 
 class OptimizerFn(Protocol):

@@ -174,5 +174,6 @@ def measure(
             label: {name: in_trained_range(known.get(name), label, task, T) for name in trained}
             for label, task in made.items()
         },
+        costs={name: known[name].cost for name in trained if name in known and known[name].cost},
         machine=f"{hardware()}; {', '.join(f'{name} {v}' for name, v in versions().items())}",
     )

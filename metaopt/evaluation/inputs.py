@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from metaopt.config.components import make
 from metaopt.config.registry import catalogue, choose
@@ -27,6 +27,7 @@ class TrainedOn(NamedTuple):
       num_steps: T of its evaluation.
       shortest, longest: steps of its inner runs.
       largest_tensor: elements; ``None`` if it does not say that.
+      cost: what it took, in a sentence; empty if it does not say that.
     """
 
     tasks: tuple[Component, ...]
@@ -34,6 +35,7 @@ class TrainedOn(NamedTuple):
     shortest: int
     longest: int
     largest_tensor: int | None
+    cost: str = ""
 
 
 def trained_by_name(optimizers) -> tuple[dict[str, Trained], dict[str, TrainedOn]]:
@@ -151,7 +153,20 @@ def trained_on(what: str | Path) -> TrainedOn | None:
     horizon = config.estimator.horizon
     shortest, longest, largest = found.trained_range or (horizon, horizon, None)
     steps = config.evaluation.num_steps or horizon
-    return TrainedOn(trained_tasks(config), steps, shortest, longest, largest)
+    cost = _cost(found.description, config.seed)
+    return TrainedOn(trained_tasks(config), steps, shortest, longest, largest, cost)
+
+
+def _cost(description: Mapping[str, Any], seed: int) -> str:
+    """What meta-training took, by what it wrote down."""
+    try:
+        took, hardware = description["trained_on"], description["hardware"]
+        return (
+            f"meta-trained once, with seed {seed}: {took['outer_steps']:,} outer steps, "
+            f"{took['unroll_steps']:,} unroll steps, {took['seconds']:,.0f} s on {hardware}"
+        )
+    except (KeyError, TypeError, ValueError):  # version 0.1 did not write all of it
+        return ""
 
 
 def num_steps_of(known: Mapping[str, TrainedOn]) -> int:

@@ -35,6 +35,8 @@ class Row(NamedTuple):
       mean, final: split -> mean over the run's time, see `mean_losses`, and the last loss.
       per_seed: the mean loss where the rate is the best for each seed by itself (in a task family:
         for each member); ``None`` where nothing is tuned.
+      accuracy: after the last step, on the reported split, at the rate that is best for it;
+        ``None`` where the task has none.
       scores, speedups: ``[seeds]``, see the module.
       diverged: runs of them that diverged.
       seconds_per_step, state_bytes: its cost.
@@ -53,6 +55,7 @@ class Row(NamedTuple):
     diverged: int
     seconds_per_step: float
     state_bytes: int
+    accuracy: Interval | None = None
 
 
 def counted(losses: np.ndarray, cap: float | None) -> np.ndarray:
@@ -126,6 +129,13 @@ def summarise(
     made = start - theirs
     scale = np.where(made > 0, made, made.mean()) if progresses else np.nan
 
+    def accuracy(name: str) -> Interval | None:
+        curves = trials[name].accuracies.get(num_steps)
+        if curves is None:
+            return None
+        ends = curves[..., -1, axis].astype(np.float64)
+        return interval(ends[best(-ends)])
+
     def row(name: str) -> Row:
         raw = trials[name].at(num_steps)
         losses = counted(raw, cap)
@@ -148,6 +158,7 @@ def summarise(
             diverged=int(diverged(raw[chosen]).sum()),
             seconds_per_step=trials[name].seconds_per_step,
             state_bytes=trials[name].state_bytes,
+            accuracy=accuracy(name),
         )
 
     return [row(name) for name in trials]

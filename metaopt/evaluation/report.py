@@ -27,6 +27,7 @@ def body(found: Result) -> str:
     """What is on it, below its title."""
     finite = any(words.is_finite(found, task) for task in found.tasks)
     parts = [f"<p class='lead'>{html.escape(words.facts(found))}</p>", *_verdicts(found)]
+    parts.append(_note(words.costs(found)))
     heads, rows = tables.aggregate_heads(found), tables.aggregate_rows(found)
     parts += [html_table(heads, rows, last_in_bold=False), _note(tables.caption(found))]
     if finite:
@@ -53,7 +54,7 @@ def _draw(figure: Figure) -> str:
 
 
 def _note(text: str) -> str:
-    return f"<p class='note'>{html.escape(text)}</p>"
+    return f"<p class='note'>{html.escape(text)}</p>" if text else ""
 
 
 def _task(found: Result, task: str) -> str:
@@ -94,6 +95,7 @@ def content(found: Result) -> dict[str, Any]:
         "rates": found.rates,
         "machine": found.machine,
         "trained_ranges": found.ranges,
+        "costs": found.costs,
         "rows": found.rows,
         "aggregates": found.aggregates(),
         "changes": found.changes(),
@@ -150,6 +152,12 @@ def write(found: Evaluation, out: Path) -> None:
         for task, of in found.trials.items()
         for name, trial in of.items()
         for horizon, losses in trial.curves.items()
+    }
+    curves |= {
+        f"{task}/{name}/{horizon}/accuracy": values
+        for task, of in found.trials.items()
+        for name, trial in of.items()
+        for horizon, values in trial.accuracies.items()
     }
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **curves)

@@ -60,6 +60,7 @@ class Result:
       grids: meta-generalisation, where it was asked for.
       ranges: task -> optimizer -> a sentence on whether that is in its trained range.
       machine: the hardware and the versions that it ran with.
+      costs: optimizer -> what its meta-training took, in a sentence, of those that say it.
     """
 
     optimizers: tuple[str, ...]
@@ -76,6 +77,7 @@ class Result:
     grids: tuple[Grid, ...] = ()
     ranges: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     machine: str = ""
+    costs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def reference(self) -> str:
@@ -103,9 +105,11 @@ class Result:
         Raises:
           UserError: if there are no such runs, naming those that there are.
         """
-        of = choose("task", task, self.trials)
-        trial = choose("optimizer", optimizer, of)
+        trial = self._trial(task, optimizer)
         return counted(trial.at(horizon or self.num_steps), self.caps[task])
+
+    def _trial(self, task: str, optimizer: str) -> Trial:
+        return choose("optimizer", optimizer, choose("task", task, self.trials))
 
     def tuned(self, task: str, optimizer: str, horizon: int | None = None) -> np.ndarray:
         """The same ``[seeds, points + 1, 3]`` at the rate with the best mean loss on ``split``."""
@@ -115,6 +119,18 @@ class Result:
     def losses(self, task: str, optimizer: str, horizon: int | None = None) -> np.ndarray:
         """The same on ``split`` alone, ``[seeds, points + 1]``, measured at `steps`."""
         return self.tuned(task, optimizer, horizon)[..., SPLITS.index(self.split)]
+
+    def accuracies(self, task: str, optimizer: str) -> np.ndarray:
+        """Accuracies ``[seeds, points + 1]`` on ``split`` at the rate that ends with the best one.
+
+        Raises:
+          UserError: for an unknown name, or a task without an accuracy.
+        """
+        curves = self._trial(task, optimizer).accuracies
+        if self.num_steps not in curves:
+            raise UserError(f"the task {task!r} has no accuracy.")
+        values = curves[self.num_steps][..., SPLITS.index(self.split)]
+        return values[best(-values[..., -1])]
 
     def sweep(self, task: str, baseline: str) -> np.ndarray:
         """Mean losses ``[R]`` on ``split`` over runs and seeds, for each of ``rates``."""

@@ -12,7 +12,7 @@ from metaopt.config.schema import Config, to_json, trained_tasks
 from metaopt.estimators.options import Options
 from metaopt.evaluation.inputs import label
 from metaopt.evaluation.report import Evaluation, body
-from metaopt.plotting.html import PAGE, html_table
+from metaopt.plotting.html import PAGE
 from metaopt.plotting.style import to_svg
 from metaopt.training.outcome import Measurements, measured_in, theta_lines
 from metaopt.training.plots import meta_training, smoothed_over
@@ -72,10 +72,9 @@ def _tested(directory: RunDirectory) -> Iterator[str]:
 
 def _theta(directory: RunDirectory) -> Iterator[str]:
     """The numbers of theta, where they are few."""
-    rows = [line.partition(" = ")[::2] for line in theta_lines(flat_theta(directory.path))]
-    if rows:
-        yield "<h2>Theta</h2>"
-        yield html_table(("part", "value"), rows, last_in_bold=False)
+    lines = theta_lines(flat_theta(directory.path))
+    if lines:
+        yield f"<h2>Theta</h2><pre>{html.escape(chr(10).join(lines))}</pre>"
 
 
 def _meta_training(

@@ -38,21 +38,24 @@ def runs_of(task: Task, optimizer: LearnedOptimizer, every: int, points: int):
       points: measurements that there is room for, without the one before the first step.
 
     Returns:
-      ``(thetas, keys, data, horizon, count) -> [M, seeds, points + 1, 3]``: the losses on `SPLITS`
-      of runs that are told of ``horizon`` steps and stop after ``count`` measurements; NaN beyond.
+      ``(thetas, keys, data, horizon, count) -> {measure: [M, seeds, points + 1, 3]}``: the
+      ``"loss"``, and the ``"accuracy"`` where the task has one, on `SPLITS`, of runs that are told
+      of ``horizon`` steps and stop after ``count`` measurements; NaN beyond.
     """
     problem = inner.training(task, optimizer)
 
     def run(theta, key, data, horizon, count):
         def advance(i, carry):
-            state, losses = carry
+            state, curves = carry
             state, _ = unroll(problem, theta, state, data, every)
-            return state, losses.at[i + 1].set(_measure(task, state, data))
+            return state, put(curves, i + 1, _measure(task, state, data))
 
+        put = lambda curves, i, now: {name: curves[name].at[i].set(now[name]) for name in curves}
         state = problem.init(theta, data, horizon, key)
-        losses = jnp.full((points + 1, len(SPLITS)), jnp.nan, jnp.float32)
-        losses = losses.at[0].set(_measure(task, state, data))
-        return jax.lax.fori_loop(0, count, advance, (state, losses))[1]
+        start = _measure(task, state, data)
+        empty = jnp.full((points + 1, len(SPLITS)), jnp.nan, jnp.float32)
+        curves = put(dict.fromkeys(start, empty), 0, start)
+        return jax.lax.fori_loop(0, count, advance, (state, curves))[1]
 
     def runs(thetas, keys, data, horizon, count):
         thetas_count, seeds = len(jax.tree.leaves(thetas)[0]), len(keys)
@@ -63,29 +66,38 @@ def runs_of(task: Task, optimizer: LearnedOptimizer, every: int, points: int):
         if thetas_count == 1:  # one theta, not a copy for each run
             theta = pick(0)
             one = lambda key: run(theta, key, data, horizon, count)
-            return in_chunks(one, keys, bytes_each=size)[None]
+            curves = in_chunks(one, keys, bytes_each=size)
+            return jax.tree.map(lambda curve: curve[None], curves)
         entries = (jnp.repeat(jnp.arange(thetas_count), seeds), jnp.tile(keys, thetas_count))
         one_of = lambda entry: run(pick(entry[0]), entry[1], data, horizon, count)
-        losses = in_chunks(one_of, entries, bytes_each=size)
-        return losses.reshape(thetas_count, seeds, *losses.shape[1:])
+        curves = in_chunks(one_of, entries, bytes_each=size)
+        shape = lambda curve: curve.reshape(thetas_count, seeds, *curve.shape[1:])
+        return jax.tree.map(shape, curves)
 
     return runs
 
 
-def _measure(task: Task, state: inner.TrainingState, data: PyTree) -> jax.Array:
-    """The losses on `SPLITS`, ``[3]``: on whole splits, or on fixed batches of large ones."""
+def _measure(task: Task, state: inner.TrainingState, data: PyTree) -> dict[str, jax.Array]:
+    """Each measure on `SPLITS`, ``[3]``: on whole splits, or on fixed batches of large ones."""
+    measures = {"loss": task.loss} | ({"accuracy": task.accuracy} if task.accuracy else {})
     key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), 1)
 
-    def on(number: int, split: str) -> jax.Array:
+    def on(number: int, split: str) -> dict[str, jax.Array]:
         draw = lambda key: task.batch(data, state.config, split, key)
-        loss = lambda batch: task.loss(state.config, state.params, batch, key)
+
+        def measured(batch: PyTree) -> dict[str, jax.Array]:
+            of = {name: f(state.config, state.params, batch, key) for name, f in measures.items()}
+            return {name: value.astype(jnp.float32) for name, value in of.items()}
+
         if _rows(jax.eval_shape(lambda: draw(None))) <= MOST_ROWS:
-            return loss(draw(None))
+            return measured(draw(None))
         fixed = jax.random.fold_in(jax.random.key(KEY_OF_EVALUATION), number)
         batches = max(1, MOST_ROWS // _rows(jax.eval_shape(lambda: draw(fixed))))
-        return jax.lax.map(lambda key: loss(draw(key)), jax.random.split(fixed, batches)).mean()
+        drawn = jax.lax.map(lambda key: measured(draw(key)), jax.random.split(fixed, batches))
+        return jax.tree.map(lambda values: values.mean(), drawn)
 
-    return jnp.stack([on(i, split).astype(jnp.float32) for i, split in enumerate(SPLITS)])
+    of_splits = [on(i, split) for i, split in enumerate(SPLITS)]
+    return {name: jnp.stack([of[name] for of in of_splits]) for name in measures}
 
 
 def _rows(batch: PyTree) -> int:

@@ -13,8 +13,8 @@ import numpy as np
 from metaopt.core.files import write_atomically
 from metaopt.core.types import PyTree
 
-Kept = tuple[dict[int, np.ndarray], list[float]]
-"""Curves by horizon, and some numbers beside them."""
+Kept = tuple[dict[str, np.ndarray], list[float]]
+"""Curves by ``MEASURE/HORIZON``, and some numbers beside them."""
 
 
 def digest(program: str, arguments: PyTree, horizons: tuple[int, ...]) -> str:
@@ -30,10 +30,10 @@ def digest(program: str, arguments: PyTree, horizons: tuple[int, ...]) -> str:
     return found.hexdigest()[:24]
 
 
-def write(file: Path, curves: dict[int, np.ndarray], facts: list[float]) -> None:
+def write(file: Path, curves: dict[str, np.ndarray], facts: list[float]) -> None:
     """Keeps a trial; its folder is made where it is missing."""
     buffer = io.BytesIO()
-    arrays: dict[str, Any] = {str(h): losses for h, losses in curves.items()}
+    arrays: dict[str, Any] = dict(curves)
     np.savez_compressed(buffer, facts=np.array(facts, np.float64), **arrays)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, buffer.getvalue())
@@ -45,6 +45,6 @@ def read(file: Path) -> Kept | None:
         with np.load(file) as stored:
             arrays = {name: stored[name] for name in stored.files}
         facts = arrays.pop("facts").tolist()
-        return {int(h): losses for h, losses in arrays.items()}, facts
+        return arrays, facts
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None

@@ -47,14 +47,17 @@ def summary(found: Result) -> Table:
 
 
 def cells(found: Result, row: Row) -> Cells:
-    """A row of a terminal's table, by column."""
+    """A row of a terminal's table, by column: of accuracy and speed-up there is room for one."""
     narrow = lambda interval: interval.text(1, "±")
+    last = {"speed-up": _speed_up(found, row)}
+    if any(row.accuracy is not None for row in found.rows):
+        last = {"accuracy": _accuracy(row, "±", 1)}
     return {
         "": row.optimizer if row.rate is None else f"{row.optimizer} at {row.rate:g}",
         f"mean {found.split}": narrow(row.mean[found.split]),
         "final": narrow(row.final[found.split]),
         f"mean − {found.reference}": _difference(found, row, lambda one: one.text(2, "±", "+")),
-        "speed-up": _speed_up(found, row),
+        **last,
         "µs/step": _number(1e6 * row.seconds_per_step),
     }
 
@@ -67,6 +70,7 @@ def page_cells(found: Result, row: Row) -> Cells:
         "": row.optimizer if row.rate is None else f"{row.optimizer} at {row.rate:g}",
         f"mean {found.split}": str(row.mean[found.split]),
         "final": str(row.final[found.split]),
+        **({"accuracy": _accuracy(row)} if row.accuracy is not None else {}),
         f"mean − {found.reference}": _difference(found, row, lambda one: one.text(sign="+")),
         "progress": "–" if itself else percent(change.progress, "+"),
         "speed-up": _speed_up(found, row),
@@ -79,6 +83,7 @@ def further_cells(found: Result, row: Row) -> Cells:
     return {
         "": row.optimizer,
         "final rate": known(row.final_rate),
+        "rates at 90%": _rates(found, row),
         "rate per seed": known(row.per_seed),
         "train": known(row.final["train"].mean),
         "diverged": f"{row.diverged}/{found.seeds}",
@@ -127,6 +132,31 @@ def _speed_up(found: Result, row: Row) -> str:
     if row.optimizer == found.reference or np.isnan(row.speedups).any():
         return "–"
     return f"{row.speedups.mean():.2f}"
+
+
+def _accuracy(row: Row, between: str = " ± ", digits: int = 2) -> str:
+    """In percent."""
+    if row.accuracy is None:
+        return "–"
+    percent = Interval(100 * row.accuracy.mean, 100 * row.accuracy.half_width)
+    return f"{percent.text(digits, between)}%"
+
+
+def _rates(found: Result, row: Row) -> str:
+    """Between which rates around the best one a baseline makes 90% of its best progress."""
+    if row.rate is None:
+        return "–"
+    made = row.start.mean - found.sweep(row.task, row.optimizer)
+    best = int(np.argmax(np.where(np.isnan(made), -np.inf, made)))
+    if not made[best] > 0:
+        return "–"
+    low = high = best
+    while low > 0 and made[low - 1] >= 0.9 * made[best]:
+        low -= 1
+    while high < len(made) - 1 and made[high + 1] >= 0.9 * made[best]:
+        high += 1
+    ends = dict.fromkeys(f"{found.rates[i]:g}" for i in (low, high))
+    return " to ".join(ends)
 
 
 def _number(value: float) -> str:

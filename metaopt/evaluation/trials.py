@@ -6,7 +6,9 @@ does not draw from. A run of an optimizer that does not look at its horizon star
 ones do, so one sweep of long runs answers for all shorter ones.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -38,12 +40,14 @@ class Trial(NamedTuple):
       seconds_per_step: of one run alone, its training steps without measurements.
       state_bytes: of the optimizer's state.
       params_bytes: of the parameters.
+      accuracies: as ``curves``, fractions from 0 to 1; empty where the task has no accuracy.
     """
 
     curves: dict[int, np.ndarray]
     seconds_per_step: float
     state_bytes: int
     params_bytes: int
+    accuracies: Mapping[int, np.ndarray] = MappingProxyType({})
 
     def at(self, horizon: int) -> np.ndarray:
         """Losses of runs of ``horizon`` steps.
@@ -61,8 +65,9 @@ class Trial(NamedTuple):
 
         Only right for an optimizer that does not look at its horizon.
         """
-        longest = self.curves[max(self.curves)]
-        return self._replace(curves={h: longest[:, :, : h // every + 1] for h in horizons})
+        longest = max(self.curves)
+        starts = lambda of: {h: of[longest][:, :, : h // every + 1] for h in horizons if of}
+        return self._replace(curves=starts(self.curves), accuracies=starts(self.accuracies))
 
 
 def measured_every(num_steps: int, most_points: int = 25) -> int:
@@ -128,16 +133,27 @@ def run_trial(
         file = cache / f"{store.digest(lowered.as_text(), arguments, horizons)}.npz"
         if not anew and (kept := store.read(file)) is not None:
             curves, (seconds, state_bytes, params_bytes) = kept
-            return Trial(curves, seconds, int(state_bytes), int(params_bytes)), True
+            return _trial(curves, seconds, int(state_bytes), int(params_bytes)), True
     compiled = lowered.compile()
-    curves = {}
+    curves: dict[str, np.ndarray] = {}
     for h in horizons:
-        losses = np.asarray(compiled(thetas, keys, data, steps(h), steps(h // every)))
-        curves[h] = losses[:, :, : h // every + 1]
+        measured = compiled(thetas, keys, data, steps(h), steps(h // every))
+        for name, values in measured.items():
+            curves[f"{name}/{h}"] = np.asarray(values)[:, :, : h // every + 1]
     theta = jax.tree.map(lambda leaf: leaf[0], thetas)
     seconds = seconds_per_step(task, optimizer, theta, data, keys[0])
     state = start_of(task, optimizer, theta, data, keys[0])
-    trial = Trial(curves, seconds, bytes_of(state.opt_state), bytes_of(state.params))
+    trial = _trial(curves, seconds, bytes_of(state.opt_state), bytes_of(state.params))
     if file is not None:
         store.write(file, curves, [seconds, trial.state_bytes, trial.params_bytes])
     return trial, False
+
+
+def _trial(curves: dict[str, np.ndarray], seconds: float, state: int, params: int) -> Trial:
+    """A trial from curves by ``MEASURE/HORIZON``, as the cache has them."""
+    of = lambda name: {
+        int(key.partition("/")[2]): values
+        for key, values in curves.items()
+        if key.startswith(f"{name}/")
+    }
+    return Trial(of("loss"), seconds, state, params, of("accuracy"))

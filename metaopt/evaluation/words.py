@@ -17,6 +17,14 @@ def facts(found: Result) -> str:
     )
 
 
+def costs(found: Result) -> str:
+    """What the meta-training of each optimizer took, of those that say it."""
+    said = " ".join(f"{name}: {cost}." for name, cost in found.costs.items())
+    if not said:
+        return ""
+    return f"{said} Intervals are over the seeds of the evaluation, not over meta-trainings."
+
+
 def verdicts(found: Result) -> list[tuple[str, str, str]]:
     """For each learned optimizer what stands in large type, the rest of that line, and details.
 
@@ -168,6 +176,10 @@ def definitions(found: Result) -> dict[str, str]:
             f"batches; the {split} split and these initialisations occur nowhere in meta-training."
         ),
         "final": f"The {split} loss after step {steps}.",
+        "accuracy": (
+            f"The fraction of the {split} split that is right after step {steps}; a baseline is at "
+            "the rate that is best for it."
+        ),
         "initial": f"The {split} loss before the first step, the same for all.",
         "train": "The training loss after the last step, at the best rate for it.",
         "at RATE": (
@@ -176,6 +188,11 @@ def definitions(found: Result) -> dict[str, str]:
             "rate that rises over the first 5% of the run and falls to 0 as a cosine."
         ),
         "final rate": "A baseline's best learning rate by the final loss.",
+        "rates at 90%": (
+            "Between which of the sweep's rates a baseline makes at least 90% of its best progress "
+            "from the initial to the mean loss: the wider, the less it has to be tuned. The "
+            "picture of sensitivity has the whole sweep."
+        ),
         "rate per seed": (
             "The mean loss if each seed (of a family: each member) had a rate of its own, which "
             "nobody knows beforehand."

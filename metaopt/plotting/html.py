@@ -22,7 +22,7 @@ PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
-body {{ margin: 0 auto; max-width: 48rem; padding: 2.5rem 1.25rem 4rem; color: #37352f;
+body {{ margin: 0 auto; max-width: 52rem; padding: 2.5rem 1.25rem 4rem; color: #37352f;
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; background: #fff; }}
 h1 {{ font-size: 1.7rem; margin: 0; }}
 h2 {{ font-size: 1.1rem; margin: 2rem 0 .5rem; }}
@@ -33,15 +33,25 @@ h2 {{ font-size: 1.1rem; margin: 2rem 0 .5rem; }}
 .verdict b {{ color: #0b6e99; font-size: 1.7rem; }}
 figure {{ margin: 1.25rem 0; }}
 svg {{ width: 100%; height: auto; }}
-table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
+table {{ border-collapse: separate; border-spacing: 0; width: 100%;
+  font-variant-numeric: tabular-nums; }}
 th, td {{ padding: .45rem .4rem; border-bottom: 1px solid #e5e4e0; text-align: right; }}
+th {{ vertical-align: bottom; }}
 td, th:first-child {{ white-space: nowrap; }}
-th:first-child, td:first-child {{ text-align: left; }}
+th:first-child, td:first-child {{ text-align: left; position: sticky; left: 0;
+  background: #fff; }}
 dd {{ margin: 0 0 .5rem 1rem; }}
 .wide {{ overflow-x: auto; font-size: .85rem; }}
 table.sums tbody tr:last-child {{ font-weight: 600; }}
 pre {{ background: #f7f6f3; padding: .8rem 1rem; overflow-x: auto; border-radius: 6px;
   font-size: .85rem; }}
+@media (max-width: 40rem) {{
+  body {{ padding: 1.5rem 1rem 3rem; }}
+  h1 {{ font-size: 1.4rem; }}
+  .verdict b {{ font-size: 1.4rem; }}
+  figure {{ overflow-x: auto; }}
+  svg {{ width: 38rem; }}
+}}
 </style>
 </head>
 <body>

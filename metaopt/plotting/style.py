@@ -51,10 +51,19 @@ def to_svg(figure: Figure) -> str:
     return re.sub(r' d="[^"]*"', shorter, text[text.index("<svg") :])
 
 
+class _LossLocator(matplotlib.ticker.LogLocator):
+    """Ticks at 1, 2 and 5 of each decade where there are few decades, else at powers of 10."""
+
+    def tick_values(self, vmin, vmax):
+        few = vmin > 0 and vmax < 200 * vmin
+        self.set_params(subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=7)
+        return super().tick_values(vmin, vmax)
+
+
 def log_losses(axes: Axes) -> None:
     """A logarithmic axis of losses with enough labels on it, however short."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_locator(_LossLocator())
     axes.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
     axes.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
 

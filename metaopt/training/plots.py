@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from metaopt.config.registry import choose
+from metaopt.core.metric import Metric
 from metaopt.plotting.style import LEARNED, STYLE, log_losses, log_ticks
 from metaopt.training.metrics import read_metrics
 from metaopt.training.outcome import Measurements
@@ -33,7 +34,7 @@ def meta_training(
         panels[0].set(xlabel="outer step")
         panels[0].set_title("meta-loss", fontsize=10)
         if measured is not None and tests:
-            _points(panels[1], measured.steps, measured.values)
+            _points(panels[1], measured.steps, measured.values, measured.metric)
             panels[1].set(xlabel="outer step")
             panels[1].set_title(measured.metric.title, fontsize=10)
     return figure
@@ -67,8 +68,10 @@ def plot_metrics(run: Any, names: Sequence[str] | None = None) -> Figure:
         figure = Figure(figsize=(3.6 * len(names), 3.0), layout="constrained")
         panels = figure.subplots(1, len(names), squeeze=False)[0]
         for axes, name, column in zip(panels, names, values, strict=True):
-            draw = _points if name == metric.key else _curve
-            draw(axes, columns["step"], np.asarray(column, float))
+            if name == metric.key:
+                _points(axes, columns["step"], column.astype(np.float64), metric)
+            else:
+                _curve(axes, columns["step"], column.astype(np.float64))
             axes.set(xlabel="outer step")
             axes.set_title(metric.title if name == metric.key else name, fontsize=10)
     return figure
@@ -96,10 +99,11 @@ def _curve(axes: Axes, steps: np.ndarray, values: np.ndarray) -> None:
         log_losses(axes)
 
 
-def _points(axes: Axes, steps: np.ndarray, values: np.ndarray) -> None:
+def _points(axes: Axes, steps: np.ndarray, values: np.ndarray, metric: Metric) -> None:
     steps, values = _finite(axes, steps, values)
     axes.plot(steps, values, "o-", color=LEARNED, lw=1.8, ms=3)
-    if len(values) and values.min() > 0 and values.max() > 10 * values.min():
+    is_loss = not metric.higher_is_better
+    if is_loss and len(values) and values.min() > 0 and values.max() > 10 * values.min():
         log_losses(axes)
 
 

@@ -64,7 +64,7 @@ def test_it_is_in_the_run_the_list_the_page_and_the_board(run, runs, monkeypatch
     assert said in line and numbers in line and "mine by nres" in line
     page = metaopt.report(run, quiet=True).read_text()
     assert "test return after outer step 13" in page and "test return (points)</text>" in page
-    assert numbers.partition(" = ")[2] in page and "metaopt.load_theta(" in page
+    assert f"<pre>{numbers}</pre>" in page and "metaopt.load_theta(" in page
     board = b"".join(file.read_bytes() for file in (run.path / "tensorboard").iterdir())
     assert b"test_return" in board
 
