@@ -5,6 +5,9 @@ from metaopt.tasks import datasets as datasets
 from metaopt.tasks.analytic import influence_balancing as influence_balancing
 from metaopt.tasks.analytic import linear_recursion as linear_recursion
 from metaopt.tasks.analytic import quadratic as quadratic
+from metaopt.tasks.classic_control import acrobot as acrobot
+from metaopt.tasks.classic_control import cartpole as cartpole
+from metaopt.tasks.classic_control import pendulum as pendulum
 from metaopt.tasks.classification import digits_mlp as digits_mlp
 from metaopt.tasks.family import small_mlps as small_mlps
 from metaopt.tasks.held_out import diabetes_mlp as diabetes_mlp

@@ -54,6 +54,22 @@ def _small(optimizer: Component, sigma: float, final_sigma: float, outer_steps: 
     )
 
 
+def _policy(
+    problem: str, rate: float, estimator: Options, outer_steps: int, test_every: int
+) -> Config:
+    """A small network as the policy of a classic control problem."""
+    return Config(
+        problem=Component(problem, ("hidden=[32,32]",)),
+        estimator=estimator,
+        outer=OuterConfig(learning_rate=rate, warmup_steps=10, decay_steps=outer_steps),
+        outer_steps=outer_steps,
+        test_every=test_every,
+    )
+
+
+_LONG: dict[str, Any] = {"particles": 16, "horizon": 500, "sigma": 0.1}
+
+
 RECIPES: dict[str, Config] = {
     # The first light: on two CPU cores under three minutes from a cold start to the final table.
     "digits_mlp": Config(outer=OuterConfig(learning_rate=0.02, decay_steps=800), outer_steps=800),
@@ -77,6 +93,13 @@ RECIPES: dict[str, Config] = {
     "lorenz_tbptt": _lorenz(10_000, 3e-4, TBPTT(**_ONLINE)),
     "lorenz_uoro": _lorenz(5000, 1e-13, UORO(**_ONLINE)),
     "lorenz_forward": _lorenz(5000, 1e-10, Forward(**_ONLINE)),
+    # Policies; episodes of cartpole and acrobot end early, those of pendulum do not.
+    "acrobot_nres": _policy("acrobot", 0.01, NRES(**_LONG, window=50), 200, 20),
+    "cartpole_nres": _policy("cartpole", 0.01, NRES(**_LONG, window=20), 300, 5),
+    "cartpole_full_es": _policy("cartpole", 0.1, FullES(**_LONG), 30, 1),
+    "pendulum_nres": _policy(
+        "pendulum", 0.01, NRES(particles=16, horizon=200, window=20, sigma=0.1), 2000, 100
+    ),
     # The whole road in seconds, for trying things out.
     "tiny": Config(
         task=Component("quadratic"),

@@ -21,7 +21,7 @@ from metaopt.core.errors import UserError
 from metaopt.core.types import Estimate, PyTree, UnrolledProblem
 from metaopt.estimators.kernel import Rollout
 
-MEMORY = 2
+MEMORY = 1
 """Horizons after which what was counted has lost all but 1/e of its weight."""
 
 
@@ -31,11 +31,13 @@ class Lives(NamedTuple):
     Attributes:
       lived: float32, windows that it was in an episode.
       forgone: float32, windows between its episodes' early ends and their horizons.
-      episodes: float32, episodes of it that ended, early or at their horizons.
+      planned: float32, windows in the horizons of its episodes that ended, early or not.
+      episodes: float32, these episodes.
     """
 
     lived: jax.Array
     forgone: jax.Array
+    planned: jax.Array
     episodes: jax.Array
 
 
@@ -71,8 +73,13 @@ def all_ended(problem: UnrolledProblem, states: PyTree, axes: PyTree) -> jax.Arr
     return jax.vmap(problem.done, in_axes=(axes,))(states).all()
 
 
+def no_lives(particles: int) -> Lives:
+    """What is counted of so many particles before their first window."""
+    return Lives(*jnp.zeros((len(Lives._fields), particles), jnp.float32))
+
+
 def count_lives(
-    lives: Lives, ended: jax.Array, remaining: jax.Array, rollout: Rollout
+    lives: Lives, ended: jax.Array, remaining: jax.Array, horizon: jax.Array, rollout: Rollout
 ) -> tuple[Lives, dict[str, jax.Array]]:
     """Counts a window of n particles.
 
@@ -80,24 +87,25 @@ def count_lives(
       lives: before it ``[n]``.
       ended: bool ``[n]``, those that have ended early by its end.
       remaining: int32 ``[n]``, inner steps from its end to the horizon.
+      horizon: int32 ``[n]``, inner steps of the whole episode.
       rollout: for the window and the longest horizon.
 
     Returns:
       After it, and the counts ``[n]`` whose sums over particles `summarise_lives` takes.
 
     Example:
-      >>> lives = Lives(*jnp.zeros((3, 2)))
       >>> rollout = Rollout(particles=2, horizon=8, window=2)
-      >>> lives, counts = count_lives(
-      ...     lives, jnp.array([True, False]), jnp.array([6, 6]), rollout
-      ... )
+      >>> ended, left, horizon = jnp.array([True, False]), jnp.array([6, 6]), jnp.array([8, 8])
+      >>> lives, counts = count_lives(no_lives(2), ended, left, horizon, rollout)
       >>> lives.lived.tolist(), lives.forgone.tolist(), counts["freed"].tolist()
       ([1.0, 1.0], [3.0, 0.0], [True, False])
     """
     kept = 1 - rollout.window / (MEMORY * rollout.longest)
     freed = ended & (remaining > 0)
-    forgone = jnp.where(freed, remaining.astype(jnp.float32) / rollout.window, 0.0)
-    window = Lives(jnp.ones_like(forgone), forgone, (ended | (remaining <= 0)).astype(jnp.float32))
+    windows = lambda steps: steps.astype(jnp.float32) / rollout.window
+    over = (ended | (remaining <= 0)).astype(jnp.float32)
+    forgone = jnp.where(freed, windows(remaining), 0.0)
+    window = Lives(jnp.ones_like(over), forgone, over * windows(horizon), over)
     lives = jax.tree.map(lambda old, new: kept * old + new, lives, window)
     return lives, {"freed": freed} | lives._asdict()
 
@@ -115,17 +123,20 @@ def summarise_lives(said: Estimate, sums: dict[str, jax.Array], rollout: Rollout
 
       - ``freed_particles``: particles whose episode ended early in this window, both halves of a
         pair: they start a new one with the next;
-      - ``windows_lived``: mean windows that an episode lasts, from those of the last two horizons
-        or so; M until one has ended;
-      - ``lived_fraction``: the same as a fraction of what its horizon has.
+      - ``lived_fraction``: the fraction of its horizon that an episode lasts, over the last horizon
+        or so; 1 until one has ended;
+      - ``windows_lived``: the same in windows.
     """
-    lived, forgone, episodes = (sums[name] for name in Lives._fields)
+    lived, forgone, planned, episodes = (sums[name] for name in Lives._fields)
+    fraction = lived / (lived + forgone)
+    some = episodes > 0
+    horizon = jnp.where(
+        some, planned / jnp.where(some, episodes, 1.0), rollout.longest / rollout.window
+    )
     metrics = {
         "freed_particles": sums["freed"].astype(jnp.int32),
-        "windows_lived": jnp.minimum(
-            lived / jnp.maximum(episodes, 1e-6), rollout.longest / rollout.window
-        ),
-        "lived_fraction": lived / (lived + forgone),
+        "lived_fraction": fraction,
+        "windows_lived": fraction * horizon,
     }
     return said._replace(metrics=said.metrics | metrics)
 

@@ -20,6 +20,7 @@ from metaopt.estimators.averages import estimate_of, sum_particles
 from metaopt.estimators.early_ends import (
     Lives,
     count_lives,
+    no_lives,
     over_horizon,
     require_valid_end,
     summarise_lives,
@@ -157,8 +158,7 @@ def _start_share(
     start = partial(_start_episode, kernel, rollout, theta, data)
     particles = jax.vmap(start, (0, None))(keys, updates)
     if problem.done is not None:
-        lives = Lives(*jnp.zeros((3, len(keys)), jnp.float32))
-        particles = MortalPopulation(*particles, lives)
+        particles = MortalPopulation(*particles, no_lives(len(keys)))
     windows = particles.episode.horizon // rollout.window  # [n]
     # The small number is for fractions that are a rounding error below a whole window.
     behind = jnp.floor(phases * windows.astype(jnp.float32) + 1e-4).astype(jnp.int32) % windows
@@ -206,7 +206,9 @@ def _estimate_share(
     counts = {"capped": capped, "resets": starting, "uncounted": uncounted}
     remaining = state.remaining
     if windows.ended is not None:
-        lives, of_lives = count_lives(state.lives, windows.ended, remaining, rollout)
+        lives, of_lives = count_lives(
+            state.lives, windows.ended, remaining, state.episode.horizon, rollout
+        )
         state, counts = state._replace(lives=lives), counts | of_lives
         remaining = jnp.where(windows.ended, 0, remaining)
     sums, finite = sum_particles(kernel, state.carry, windows, index, counts)

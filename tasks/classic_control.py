@@ -1,0 +1,223 @@
+"""Three classic control problems in JAX, for a small policy to learn: cart pole, pendulum, acrobot.
+
+Dynamics, constants, starts, rewards and ends are those of gymnasium 1.4's CartPole-v1, Pendulum-v1
+and Acrobot-v1 (https://gymnasium.farama.org, MIT), after Barto, Sutton and Anderson (1983) and
+Sutton (1996), in float32. The loss of a step is minus its reward. Nothing is random but the start.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metaopt import Metric, UnrolledProblem, unroll
+
+
+class _Environment(NamedTuple):
+    """Attributes: ``steps`` of an episode at most; what is observed and how many actions there are,
+    0 for a continuous one in [-1, 1]; the functions ``reset(key) -> state``, ``observe(state)``,
+    ``step(state, action) -> (state, reward)``, and ``done(state)`` or ``None``.
+    """
+
+    steps: int
+    observed: int
+    actions: int
+    reset: Callable[[jax.Array], jax.Array]
+    observe: Callable[[jax.Array], jax.Array]
+    step: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+    done: Callable[[jax.Array], jax.Array] | None
+
+
+def cartpole(*, hidden: tuple[int, ...] = (), test_episodes: int = 100) -> UnrolledProblem:
+    """Push a cart left or right so that the pole on it stays up: reward 1 a step, 500 at most.
+
+    An episode ends where the pole is 12 degrees from upright or the cart 2.4 from the middle. Its
+    horizon should be 500. What is tested is the mean return of the policy without noise.
+
+    Args:
+      hidden: widths of the policy's hidden layers (tanh); none for a linear policy. The larger of
+        its two outputs is the action.
+      test_episodes: from how many starts it is tested.
+
+    Raises:
+      ValueError: for widths that are not positive integers, or no test episode.
+
+    Example:
+      >>> problem = cartpole(hidden=(8,))
+      >>> theta = problem.init_theta(jax.random.key(0))
+      >>> state = problem.init(theta, (), 500, jax.random.key(1))
+      >>> state, losses = unroll(problem, theta, state, (), 12)  # always to one side: it falls
+      >>> bool(problem.done(state)), float(losses[0]), float(losses[-1])
+      (True, -1.0, 0.0)
+    """
+
+    def step(state, action):
+        _, speed, angle, turn = state
+        push = jnp.where(action == 1, 10.0, -10.0)
+        sin, cos = jnp.sin(angle), jnp.cos(angle)
+        by_pole = (push + 0.05 * turn**2 * sin) / 1.1
+        turning = (9.8 * sin - cos * by_pole) / (0.5 * (4 / 3 - 0.1 * cos**2 / 1.1))
+        moving = by_pole - 0.05 * turning * cos / 1.1
+        rates = jnp.stack([speed, moving, turn, turning])
+        return state + 0.02 * rates, jnp.float32(1.0)
+
+    limits = jnp.array([2.4, 12 * 2 * jnp.pi / 360], jnp.float32)
+    return _problem(
+        _Environment(
+            steps=500,
+            observed=4,
+            actions=2,
+            reset=lambda key: jax.random.uniform(key, (4,), minval=-0.05, maxval=0.05),
+            observe=lambda state: state,
+            step=step,
+            done=lambda state: (jnp.abs(state[jnp.array([0, 2])]) > limits).any(),
+        ),
+        hidden,
+        test_episodes,
+    )
+
+
+def pendulum(*, hidden: tuple[int, ...] = (), test_episodes: int = 100) -> UnrolledProblem:
+    """Swing a pendulum up with a weak motor and hold it there: 200 steps, never ended early.
+
+    The reward of a step is -(angle^2 + 0.1 speed^2 + 0.001 torque^2), the angle from upright.
+
+    Args:
+      hidden: as in `cartpole`. The torque is 2 tanh of the policy's output.
+      test_episodes: as in `cartpole`.
+
+    Raises:
+      ValueError: as `cartpole`.
+
+    Example:
+      >>> problem = pendulum()
+      >>> theta = problem.init_theta(jax.random.key(0))
+      >>> state = problem.init(theta, (), 200, jax.random.key(1))
+      >>> bool(problem.step(theta, state, ())[1] > 0), problem.done
+      (True, None)
+    """
+    bounds = jnp.array([jnp.pi, 1.0], jnp.float32)
+
+    def step(state, action):
+        angle, speed = state
+        torque = 2 * action
+        off = (angle + jnp.pi) % (2 * jnp.pi) - jnp.pi
+        cost = off**2 + 0.1 * speed**2 + 0.001 * torque**2
+        speed = jnp.clip(speed + 0.05 * (15 * jnp.sin(angle) + 3 * torque), -8.0, 8.0)
+        return jnp.stack([angle + 0.05 * speed, speed]), -cost
+
+    return _problem(
+        _Environment(
+            steps=200,
+            observed=3,
+            actions=0,
+            reset=lambda key: bounds * jax.random.uniform(key, (2,), minval=-1.0),
+            observe=lambda state: jnp.stack([jnp.cos(state[0]), jnp.sin(state[0]), state[1]]),
+            step=step,
+            done=None,
+        ),
+        hidden,
+        test_episodes,
+    )
+
+
+def acrobot(*, hidden: tuple[int, ...] = (), test_episodes: int = 100) -> UnrolledProblem:
+    """Swing the tip of a double pendulum above a line: reward -1 a step until then, 500 at most.
+
+    Args:
+      hidden: as in `cartpole`. The torque on the second joint, -1, 0 or 1, is the largest output's.
+      test_episodes: as in `cartpole`.
+
+    Raises:
+      ValueError: as `cartpole`.
+
+    Example:
+      >>> problem = acrobot()
+      >>> theta = problem.init_theta(jax.random.key(0))
+      >>> state = problem.init(theta, (), 500, jax.random.key(1))
+      >>> float(problem.step(theta, state, ())[1])
+      1.0
+    """
+    fastest = jnp.array([4 * jnp.pi, 9 * jnp.pi], jnp.float32)
+    done = lambda state: -jnp.cos(state[0]) - jnp.cos(state[0] + state[1]) > 1.0
+
+    def rates(state, torque):
+        first, second, turn1, turn2 = state
+        sin, cos = jnp.sin(second), jnp.cos(second)
+        d1, d2 = 0.25 + 1.25 + cos + 2.0, 0.25 + 0.5 * cos + 1.0
+        phi2 = 0.5 * 9.8 * jnp.sin(first + second)
+        phi1 = -0.5 * turn2 * (turn2 + 2 * turn1) * sin + 1.5 * 9.8 * jnp.sin(first) + phi2
+        acceleration2 = torque + d2 / d1 * phi1 - 0.5 * turn1**2 * sin - phi2
+        acceleration2 = acceleration2 / (1.25 - d2**2 / d1)
+        return jnp.stack([turn1, turn2, -(d2 * acceleration2 + phi1) / d1, acceleration2])
+
+    def step(state, action):
+        torque, dt = action.astype(jnp.float32) - 1, 0.2  # fourth-order Runge-Kutta
+        k1 = rates(state, torque)
+        k2 = rates(state + dt / 2 * k1, torque)
+        k3 = rates(state + dt / 2 * k2, torque)
+        k4 = rates(state + dt * k3, torque)
+        state = state + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+        angles = (state[:2] + jnp.pi) % (2 * jnp.pi) - jnp.pi
+        state = jnp.concatenate([angles, jnp.clip(state[2:], -fastest, fastest)])
+        return state, jnp.where(done(state), 0.0, -1.0)
+
+    def observe(state):
+        (first, second), turns = state[:2], state[2:]
+        angles = [jnp.cos(first), jnp.sin(first), jnp.cos(second), jnp.sin(second)]
+        return jnp.concatenate([jnp.stack(angles), turns])
+
+    reset = lambda key: jax.random.uniform(key, (4,), minval=-0.1, maxval=0.1)
+    environment = _Environment(500, 6, 3, reset, observe, step, done)
+    return _problem(environment, hidden, test_episodes)
+
+
+def _problem(
+    environment: _Environment, hidden: tuple[int, ...], test_episodes: int
+) -> UnrolledProblem:
+    """The problem of learning a policy for an environment."""
+    widths = tuple(hidden)
+    if not all(isinstance(width, int) and width > 0 for width in widths):
+        raise ValueError(f"hidden must hold positive integers, got {hidden}.")
+    if not isinstance(test_episodes, int) or test_episodes < 1:
+        raise ValueError(f"test_episodes must be an integer of at least 1, got {test_episodes!r}.")
+    sizes = (environment.observed, *widths, environment.actions or 1)
+
+    def init_theta(key):
+        """Hidden layers of variance 1 / fan-in, a last one of zeros."""
+        keys = jax.random.split(key, len(sizes))
+        layers: dict[str, Any] = {}
+        for i, (rows, columns) in enumerate(pairwise(sizes)):
+            scale = 0.0 if i == len(widths) else rows**-0.5
+            kernel = scale * jax.random.normal(keys[i], (rows, columns))
+            layers[f"layer_{i}"] = {"kernel": kernel, "bias": jnp.zeros(columns)}
+        return layers
+
+    def act(theta, observed):
+        for i in range(len(sizes) - 1):
+            observed = jnp.tanh(observed) if i else observed
+            layer = theta[f"layer_{i}"]
+            observed = observed @ layer["kernel"] + layer["bias"]
+        return jnp.argmax(observed) if environment.actions else jnp.tanh(observed[0])
+
+    def step(theta, state, data):
+        state, reward = environment.step(state, act(theta, environment.observe(state)))
+        return state, -reward
+
+    problem = UnrolledProblem(
+        init=lambda theta, data, horizon, key: environment.reset(key),
+        step=step,
+        init_theta=init_theta,
+        differentiable=not environment.actions,
+        test_metric=Metric("return", higher_is_better=True),
+        done=environment.done,
+    )
+
+    def mean_return(theta, data, key):
+        starts = jax.vmap(environment.reset)(jax.random.split(key, test_episodes))
+        run = lambda start: unroll(problem, theta, start, data, environment.steps)[1].sum()
+        return -jax.vmap(run)(starts).mean()
+
+    return problem._replace(test_loss=mean_return)
