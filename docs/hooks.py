@@ -56,6 +56,13 @@ def on_page_markdown(markdown, page, config, files):
     return re.sub(r"\{\{ names (\S+) \}\}", lambda found: _names(found[1]), markdown)
 
 
+def on_page_content(html, page, config, files):
+    """A link from a notebook to its neighbour leads to the neighbour's page."""
+    if not page.file.src_uri.endswith(".ipynb"):
+        return html
+    return re.sub(r'href="([\w-]+)\.ipynb"', r'href="../\1/"', html)
+
+
 def public_names(module):
     """The public names of a module, ``metaopt.tasks`` or such."""
     parts = module.split(".")

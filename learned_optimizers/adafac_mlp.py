@@ -78,7 +78,7 @@ def adafac_mlp(*, hidden: tuple[int, ...] = (4, 4)) -> LearnedOptimizer:
     Raises:
       ValueError: where a width is not a positive integer.
 
-    Example:
+    Examples:
       >>> optimizer = adafac_mlp()
       >>> theta = optimizer.init(jax.random.key(0))
       >>> sum(leaf.size for leaf in jax.tree.leaves(theta))

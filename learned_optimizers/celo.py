@@ -82,7 +82,7 @@ def celo(
       ValueError: for a size that is not a positive integer, or a scheduler that is not a bool;
         later, where it is in use and ``num_steps`` or ``value`` is not given.
 
-    Example:
+    Examples:
       >>> optimizer = celo()
       >>> theta = optimizer.init(jax.random.key(0))
       >>> sum(leaf.size for leaf in jax.tree.leaves(theta))

@@ -65,7 +65,7 @@ def celo2(
     Raises:
       ValueError: for a negative or non-finite rate or decay.
 
-    Example:
+    Examples:
       >>> optimizer = celo2(learning_rate=optax.cosine_decay_schedule(1e-3, 100))
       >>> theta = optimizer.init(jax.random.key(0))
       >>> sum(leaf.size for leaf in jax.tree.leaves(theta))
@@ -104,7 +104,7 @@ def scale_by_celo2(
       theta: meta-parameters of `celo2` or `celo2_base`.
       orthogonalize: as `celo2`, or as `celo2_base`.
 
-    Example:
+    Examples:
       >>> theta = celo2().init(jax.random.key(0))
       >>> tx = optax.chain(scale_by_celo2(theta), optax.scale_by_learning_rate(1e-2))
       >>> params = {"w": jnp.eye(3)}
@@ -154,7 +154,7 @@ def scale_by_celo2(
 def newton_schulz(x: jax.Array) -> jax.Array:
     """An approximately orthogonal matrix with the singular vectors of ``x``: ``[rows, columns]``.
 
-    Example:
+    Examples:
       >>> x = newton_schulz(jnp.diag(jnp.array([3.0, 2.0, 1.0])))
       >>> bool((abs(jnp.linalg.svd(x)[1] - 1) < 0.35).all())
       True

@@ -75,7 +75,7 @@ def fixed_decays(rms: float) -> Decays:
 def factored_axes(shape: tuple[int, ...]) -> tuple[int, int] | None:
     """The second largest axis and the largest, the later of equal ones; None below two axes.
 
-    Example:
+    Examples:
       >>> factored_axes((3, 3, 4, 6)), factored_axes((5,))
       ((2, 3), None)
     """
@@ -88,7 +88,7 @@ def factored_axes(shape: tuple[int, ...]) -> tuple[int, int] | None:
 def init_accumulators(params: optax.Params) -> Accumulators:
     """Zeros for float32 parameters.
 
-    Example:
+    Examples:
       >>> jax.tree.map(jnp.shape, init_accumulators(jnp.ones((2, 5))))
       Accumulators(momentum=(2, 5, 3), rms=(2, 5, 1), row=(2, 1, 3), column=(1, 5, 3))
     """
@@ -229,7 +229,7 @@ class FactoredRule(nn.Module):
 def rule_paths(hidden: tuple[int, ...], prefix: str = "") -> dict[str, str]:
     """Where public checkpoints keep a `FactoredRule`: ``{their path: our path}``.
 
-    Example:
+    Examples:
       >>> rule_paths((4, 4))["ff_mod_stack/~/w0__3"]
       'layer_0/momentum'
     """

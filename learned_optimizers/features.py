@@ -24,7 +24,7 @@ def time_features(step: jax.Array) -> jax.Array:
     Args:
       step: int32 scalar t, the iteration before it is counted.
 
-    Example:
+    Examples:
       >>> time_features(jnp.int32(0)).shape
       (11,)
     """
@@ -34,7 +34,7 @@ def time_features(step: jax.Array) -> jax.Array:
 def ema(old: jax.Array, new: jax.Array, decay: jax.Array | float) -> jax.Array:
     """Exponential moving average, decay * old + (1 - decay) * new, without bias correction.
 
-    Example:
+    Examples:
       >>> float(ema(1.0, 3.0, 0.5))
       2.0
     """
@@ -44,7 +44,7 @@ def ema(old: jax.Array, new: jax.Array, decay: jax.Array | float) -> jax.Array:
 def inverse_rms(features: jax.Array, epsilon: float = 1e-5) -> jax.Array:
     """rsqrt(epsilon + mean x^2) of each feature over all elements: ``[..., F]`` to ``[F]``.
 
-    Example:
+    Examples:
       >>> inverse_rms(2 * jnp.ones((3, 4, 1))).round(3).tolist()
       [0.5]
     """
@@ -72,7 +72,7 @@ def over_elements(rule: Callable[[jax.Array], jax.Array], features: PyTree) -> P
     Returns:
       A tree of ``[...]``.
 
-    Example:
+    Examples:
       >>> over_elements(lambda x: x.sum(-1), {"a": jnp.ones((2, 3)), "b": jnp.ones((1, 2, 3))})
       {'a': Array([3., 3.], dtype=float32), 'b': Array([[3., 3.]], dtype=float32)}
     """
@@ -107,7 +107,7 @@ def normalised_product(
     Returns:
       ``[*tensor, width]``.
 
-    Example:
+    Examples:
       >>> per_element, per_row = jnp.ones((3, 4, 2)), jnp.ones((3, 1, 5))
       >>> normalised_product([per_element, per_row], jnp.ones((7, 6))).shape
       (3, 4, 6)
@@ -209,7 +209,7 @@ def validate_widths(hidden: Sequence[int]) -> tuple[int, ...]:
     Raises:
       ValueError: if there is none, or one is not a positive integer.
 
-    Example:
+    Examples:
       >>> validate_widths([4, 4])
       (4, 4)
     """

@@ -71,7 +71,7 @@ def fused_rule(
     Returns:
       The step ``[*shape]`` and, of each kept, ``[*shape, F]``; float32.
 
-    Example:
+    Examples:
       >>> one, eye = jnp.ones((3, 1)), jnp.eye(2)
       >>> double = lambda x: ((x,), (2 * x,))
       >>> step, (doubled,) = fused_rule(double, lambda a, b: a + b, shape=(3,), inputs=[one],
@@ -135,7 +135,7 @@ def with_derivatives_of(plain: Callable[..., Any], fused: Callable[..., Any]) ->
       plain: any function of trees of float arrays.
       fused: the same function, which need not be differentiable.
 
-    Example:
+    Examples:
       >>> square = with_derivatives_of(lambda x: x * x, lambda x: jax.lax.stop_gradient(x * x))
       >>> float(square(3.0)), float(jax.grad(square)(3.0))
       (9.0, 6.0)
@@ -156,7 +156,7 @@ def choose_fused(fused: bool | None) -> bool:
     Raises:
       ValueError: for anything but True, False and None.
 
-    Example:
+    Examples:
       >>> choose_fused(True)
       True
     """

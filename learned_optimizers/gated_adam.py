@@ -65,7 +65,7 @@ def gated_adam(
       ValueError: for a number that is not finite and above 0, fewer than 2 knots, a width that is
         not a positive integer; later, where ``num_steps`` is not given.
 
-    Example:
+    Examples:
       >>> optimizer = gated_adam()
       >>> theta = optimizer.init(jax.random.key(0))
       >>> sum(leaf.size for leaf in jax.tree.leaves(theta))

@@ -19,7 +19,7 @@ def sgd(*, learning_rate: float = 0.01) -> LearnedOptimizer:
     Args:
       learning_rate: where theta starts.
 
-    Example:
+    Examples:
       >>> sgd(learning_rate=1.0).init(jax.random.key(0))
       {'log_lr': Array(0., dtype=float32)}
     """

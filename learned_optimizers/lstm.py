@@ -52,7 +52,7 @@ def lstm(*, hidden: tuple[int, ...] = (20, 20), output_scale: float = 0.1) -> Le
     Raises:
       ValueError: where a width is not a positive integer, or the scale not a finite number above 0.
 
-    Example:
+    Examples:
       >>> optimizer = lstm()
       >>> theta = optimizer.init(jax.random.key(0))
       >>> sum(leaf.size for leaf in jax.tree.leaves(theta))
@@ -101,7 +101,7 @@ def lstm(*, hidden: tuple[int, ...] = (20, 20), output_scale: float = 0.1) -> Le
 def log_and_sign(gradient: jax.Array) -> jax.Array:
     """What the LSTM reads of a gradient: ``[rows]`` to ``[rows, 2]``.
 
-    Example:
+    Examples:
       >>> log_and_sign(jnp.array([-1.0, 0.0])).tolist()
       [[0.0, -1.0], [-1.0, 0.0]]
     """

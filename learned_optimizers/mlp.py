@@ -80,7 +80,7 @@ def mlp(*, hidden: tuple[int, ...] = (32, 32), fused: bool | None = False) -> Le
     Raises:
       ValueError: where a width is not a positive integer, or for another ``fused``.
 
-    Example:
+    Examples:
       >>> optimizer = mlp()
       >>> theta = optimizer.init(jax.random.key(0))
       >>> sum(leaf.size for leaf in jax.tree.leaves(theta))

@@ -71,7 +71,7 @@ def nn_adam() -> LearnedOptimizer:
 
     Where they start is meta-learned as well. Ignores the horizon and the loss.
 
-    Example:
+    Examples:
       >>> optimizer = nn_adam()
       >>> theta = optimizer.init(jax.random.key(0))
       >>> sum(leaf.size for leaf in jax.tree.leaves(theta))

@@ -48,7 +48,7 @@ def zero_start(width: int) -> dict[str, jax.Array]:
 def start_carry(start: dict[str, jax.Array], rows: int) -> Carry:
     """The same initial state for every row.
 
-    Example:
+    Examples:
       >>> start_carry(zero_start(8), 3).hidden.shape
       (3, 8)
     """
@@ -59,7 +59,7 @@ def start_carry(start: dict[str, jax.Array], rows: int) -> Carry:
 def log_magnitude(x: jax.Array) -> jax.Array:
     """log(1e-8 + |x|), clipped to ±5 and halved: a feature of a number of any scale.
 
-    Example:
+    Examples:
       >>> float(log_magnitude(jnp.float32(0.0)))
       -2.5
     """

@@ -38,7 +38,7 @@ def scheduled_adam(
       ValueError: for a number that is not finite and above 0, fewer than 2 knots; later, where
         ``num_steps`` is not given.
 
-    Example:
+    Examples:
       >>> optimizer = scheduled_adam()
       >>> theta = optimizer.init(jax.random.key(0))
       >>> sum(leaf.size for leaf in jax.tree.leaves(theta))

@@ -37,7 +37,7 @@ class LossBuffer(NamedTuple):
 def fraction_features(fraction: jax.Array) -> jax.Array:
     """tanh(10 (fraction - c)): float32 ``[9]``.
 
-    Example:
+    Examples:
       >>> fraction_features(jnp.float32(0.5)).shape
       (9,)
     """
@@ -68,7 +68,7 @@ def update_losses(
       The buffer after it, and features ``[9]``: where each mean is between its minimum and the next
       longer mean, less 1, clipped to ±1; zeros in the first two steps.
 
-    Example:
+    Examples:
       >>> _, features = update_losses(init_losses(100.0), jnp.float32(2.0), jnp.int32(0))
       >>> features.tolist()
       [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]

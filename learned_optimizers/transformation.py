@@ -31,7 +31,7 @@ def transformation(
     Raises:
       ValueError: from the transformation's own ``update``, where it is called without these.
 
-    Example:
+    Examples:
       >>> sign = lambda grads, state, params, value: (jax.tree.map(jnp.sign, grads), state)
       >>> tx = transformation("sign", lambda params: (), sign)
       >>> params = jnp.ones(2, jnp.bfloat16)
@@ -67,7 +67,7 @@ def require_num_steps(name: str, num_steps: jax.Array | int | None) -> jax.Array
     Raises:
       ValueError: where it is missing or below 1.
 
-    Example:
+    Examples:
       >>> require_num_steps("velo", 100)
       Array(100., dtype=float32)
     """

@@ -91,7 +91,7 @@ def velo(
       ValueError: for a size that is not a positive integer, or other loss features; later, where
         ``num_steps`` or ``value`` is not given.
 
-    Example:
+    Examples:
       >>> optimizer = velo(lstm_hidden_size=8, param_inits=4)
       >>> theta = optimizer.init(jax.random.key(0))
       >>> tx, params = optimizer.optimizer(theta, num_steps=100), {"w": jnp.ones((3, 2))}

@@ -33,7 +33,7 @@ def linear_recursion(
     Raises:
       ValueError: for another ``loss``, or a size below 1.
 
-    Example:
+    Examples:
       >>> problem = linear_recursion(dim=2)
       >>> theta = problem.init_theta(jax.random.key(0))
       >>> state, loss = problem.step(theta, problem.init(theta, (), 4, jax.random.key(1)), ())
@@ -83,7 +83,7 @@ def influence_balancing(*, size: int = 23, positive: int = 10) -> UnrolledProble
     Raises:
       ValueError: where ``positive`` is not between 1 and ``size``.
 
-    Example:
+    Examples:
       >>> problem = influence_balancing()
       >>> theta = problem.init_theta(jax.random.key(0))
       >>> state = problem.init(theta, (), 200, jax.random.key(1))
@@ -118,7 +118,7 @@ def quadratic(*, dim: int = 4, curvature: float = 1.0) -> Task:
     Raises:
       ValueError: where ``dim`` is below 1 or ``curvature`` is not above 0.
 
-    Example:
+    Examples:
       >>> float(quadratic(dim=2).loss((), jnp.array([1.0, 1.0]), (), None))
       0.5
     """

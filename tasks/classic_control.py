@@ -44,7 +44,7 @@ def cartpole(*, hidden: tuple[int, ...] = (), test_episodes: int = 100) -> Unrol
     Raises:
       ValueError: for widths that are not positive integers, or no test episode.
 
-    Example:
+    Examples:
       >>> problem = cartpole(hidden=(8,))
       >>> theta = problem.init_theta(jax.random.key(0))
       >>> state = problem.init(theta, (), 500, jax.random.key(1))
@@ -91,7 +91,7 @@ def pendulum(*, hidden: tuple[int, ...] = (), test_episodes: int = 100) -> Unrol
     Raises:
       ValueError: as `cartpole`.
 
-    Example:
+    Examples:
       >>> problem = pendulum()
       >>> theta = problem.init_theta(jax.random.key(0))
       >>> state = problem.init(theta, (), 200, jax.random.key(1))
@@ -133,7 +133,7 @@ def acrobot(*, hidden: tuple[int, ...] = (), test_episodes: int = 100) -> Unroll
     Raises:
       ValueError: as `cartpole`.
 
-    Example:
+    Examples:
       >>> problem = acrobot()
       >>> theta = problem.init_theta(jax.random.key(0))
       >>> state = problem.init(theta, (), 500, jax.random.key(1))

@@ -49,7 +49,7 @@ def digits_mlp(
     Raises:
       ValueError: for a value out of its range.
 
-    Example:
+    Examples:
       >>> task = digits_mlp(hidden=(8,))
       >>> params = task.init((), jax.random.key(0))
       >>> sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -97,7 +97,7 @@ def random_rows(rows: PyTree, count: int, key: Key) -> PyTree:
       count: how many.
       key: of the draw.
 
-    Example:
+    Examples:
       >>> random_rows({"x": jnp.arange(5)}, 3, jax.random.key(0))["x"].shape
       (3,)
     """

@@ -82,7 +82,7 @@ def small_mlps(*, max_width: int = 32, max_depth: int = 3, max_batch_size: int =
     Raises:
       ValueError: for a value out of its range.
 
-    Example:
+    Examples:
       >>> task = small_mlps(max_width=8)
       >>> member = task.sample(jax.random.key(0))
       >>> params = task.init(member, jax.random.key(1))

@@ -50,7 +50,7 @@ def digits_cnn(*, channels: int = 16, batch_size: int = 64) -> Task:
     Raises:
       ValueError: for a value that is not a positive integer.
 
-    Example:
+    Examples:
       >>> params = digits_cnn().init((), jax.random.key(0))
       >>> sum(leaf.size for leaf in jax.tree.leaves(params))
       2650
@@ -86,7 +86,7 @@ def digits_autoencoder(*, code: int = 16, batch_size: int = 64) -> Task:
     Raises:
       ValueError: for a value that is not a positive integer.
 
-    Example:
+    Examples:
       >>> params = digits_autoencoder().init((), jax.random.key(0))
       >>> sum(leaf.size for leaf in jax.tree.leaves(params))
       2128
@@ -115,7 +115,7 @@ def diabetes_mlp(*, hidden: int = 32, batch_size: int = 32) -> Task:
     Raises:
       ValueError: for a value that is not a positive integer.
 
-    Example:
+    Examples:
       >>> params = diabetes_mlp().init((), jax.random.key(0))
       >>> sum(leaf.size for leaf in jax.tree.leaves(params))
       385

@@ -41,7 +41,7 @@ def lorenz(*, start_noise: float = 0.0, test_starts: int = 10_000) -> UnrolledPr
     Raises:
       ValueError: where ``start_noise`` is negative or ``test_starts`` below 1.
 
-    Example:
+    Examples:
       >>> problem = lorenz()
       >>> theta = problem.init_theta(jax.random.key(0))
       >>> state, loss = problem.step(theta, problem.init(theta, (), 2000, jax.random.key(1)), ())

@@ -52,7 +52,7 @@ def _digits(particles: int, window: int, *, horizon: int = 1000, optimizer: str 
 def cases() -> dict[str, Case]:
     """The matrix of cases: the paper's shapes, the default's, and every learned optimizer.
 
-    Example:
+    Examples:
       >>> cases()["digits_w100"].config.estimator.particles
       10
     """

@@ -67,7 +67,7 @@ def _points() -> Iterator[tuple[str, int, Config, int]]:
 def efficiencies(rows: list[dict[str, Any]]) -> list[dict[str, float]]:
     """By number of devices, the fractions of an ideal speed on both of these axes.
 
-    Example:
+    Examples:
       >>> times = {(STRONG, 1): 8.0, (STRONG, 2): 5.0, (WEAK, 1): 1.0, (WEAK, 2): 2.0}
       >>> rows = [{"axis": a, "value": n, "ms": ms} for (a, n), ms in times.items()]
       >>> efficiencies(rows)[1]

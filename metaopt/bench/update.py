@@ -26,7 +26,7 @@ momenta read, six momenta and the update written. Its normalisers read the first
 def large_tree(width: int = WIDTH, layers: int = LAYERS) -> PyTree:
     """Parameters like a small transformer's: 10.5 million in 33 tensors of 6 shapes.
 
-    Example:
+    Examples:
       >>> sum(leaf.size for leaf in jax.tree.leaves(large_tree(8, 1)))
       1048
     """

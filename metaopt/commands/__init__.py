@@ -25,7 +25,7 @@ COMMANDS = {
 def record_of(name: str) -> Any:
     """The record of a subcommand's options.
 
-    Example:
+    Examples:
       >>> record_of("list").__name__
       'List'
     """

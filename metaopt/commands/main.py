@@ -16,6 +16,7 @@ import tyro
 
 from metaopt.commands import COMMANDS, default_of
 from metaopt.commands.train import Train
+from metaopt.config.registry import choose
 from metaopt.config.schema import Config
 from metaopt.core.errors import UserError
 from metaopt.estimators.options import Options
@@ -69,6 +70,8 @@ def _parse(argv: list[str]) -> Any:
     from metaopt.config.recipes import start_of
 
     argv = [SHORT.get(word, word) for word in argv]
+    if argv and not argv[0].startswith("-"):
+        choose("command", argv[0], COMMANDS)
     if argv[:1] != ["train"]:
         return _parse_from(Train(), argv)
     anything = Train(Config(estimator=_options_of_all()))

@@ -12,7 +12,7 @@ def is_a(value: Any, kind: Any) -> bool:
 
     Types that JSON has no values of are not judged.
 
-    Example:
+    Examples:
       >>> is_a(3, float), is_a(2.5, int), is_a([16, 8], Sequence[int]), is_a("16", int | None)
       (True, False, True, False)
     """
@@ -38,7 +38,7 @@ def is_a(value: Any, kind: Any) -> bool:
 def name_of(kind: Any) -> str:
     """A type as people are told of it.
 
-    Example:
+    Examples:
       >>> name_of(int), name_of(Sequence[int])
       ('int', 'Sequence[int]')
     """

@@ -119,7 +119,7 @@ def recipe(name: str) -> Config:
     Raises:
       UserError: for an unknown name, with the nearest and the valid ones.
 
-    Example:
+    Examples:
       >>> recipe("tiny").estimator.particles
       4
     """
@@ -136,7 +136,7 @@ def start_of(name: str, estimator: str | None) -> Config:
     Raises:
       UserError: for an unknown recipe or estimator.
 
-    Example:
+    Examples:
       >>> start_of("lorenz", "pes") == recipe("lorenz_pes")
       True
       >>> start_of("tiny", "bptt").estimator
@@ -158,7 +158,7 @@ def summary(config: Config) -> str:
     Args:
       config: one that `metaopt.training.experiment.build` accepts.
 
-    Example:
+    Examples:
       >>> summary(RECIPES["tiny"])
       'sgd on quadratic by nres, 4 pairs, windows of 2 of 8 inner steps'
     """

@@ -47,7 +47,7 @@ def catalogue(kind: Kind) -> dict[str, Any]:
     Raises:
       UserError: for another kind.
 
-    Example:
+    Examples:
       >>> "digits_mlp" in catalogue("task")
       True
     """
@@ -116,7 +116,7 @@ def choose(kind: str, name: str, options: Mapping[str, T]) -> T:
     Raises:
       UserError: where there is no such name.
 
-    Example:
+    Examples:
       >>> choose("task", "digit_mlp", {"digits_mlp": 1, "quadratic": 2})
       Traceback (most recent call last):
       ...

@@ -101,7 +101,7 @@ FREE = (
 def to_json(config: Config) -> str:
     """The configuration as readable JSON.
 
-    Example:
+    Examples:
       >>> from_json(to_json(Config(seed=3))).seed
       3
     """
@@ -127,7 +127,7 @@ def options_of(name: str) -> type[Options]:
     Raises:
       UserError: for an unknown estimator, or one that does not say what it takes.
 
-    Example:
+    Examples:
       >>> options_of("bptt").__name__
       'BPTT'
     """
@@ -143,7 +143,7 @@ def options_of(name: str) -> type[Options]:
 def mismatches(old: Config, new: Config) -> list[str]:
     """Where two configurations would compute something else: ``["seed: 0 there, 1 here"]``.
 
-    Example:
+    Examples:
       >>> mismatches(Config(), Config(seed=1, outer_steps=5))
       ['seed: 0 there, 1 here']
     """
@@ -156,7 +156,7 @@ def mismatches(old: Config, new: Config) -> list[str]:
 def trained_tasks(config: Config) -> tuple[Component, ...]:
     """Every task that theta is trained on: the task, and those of the mixture.
 
-    Example:
+    Examples:
       >>> [task.name for task in trained_tasks(Config(mixture=("quadratic dim=3",)))]
       ['digits_mlp', 'quadratic']
     """
@@ -170,7 +170,7 @@ def parse_args(args: tuple[str, ...]) -> dict[str, Any]:
     Raises:
       UserError: where one is not of the form NAME=VALUE.
 
-    Example:
+    Examples:
       >>> parse_args(("hidden=[16,8]", "activation=relu"))
       {'hidden': [16, 8], 'activation': 'relu'}
     """
@@ -189,7 +189,7 @@ def parse_args(args: tuple[str, ...]) -> dict[str, Any]:
 def flat(config: Config) -> dict[str, Any]:
     """A configuration's values by the names that the command line has for them.
 
-    Example:
+    Examples:
       >>> flat(Config())["outer.clip_norm"]
       1.0
     """

@@ -19,8 +19,9 @@ RECOVERY = 100
 HALVINGS = 10
 
 DIVERGED = (
-    f"no estimate was finite, nor after going back {HALVINGS} times and halving the steps: choose "
-    "a smaller outer.learning_rate or estimator.sigma and another --out. The run so far is saved."
+    f"no estimate can be used, even after going back {HALVINGS} times and halving the steps. Where "
+    "the loss is not finite from outer step 1 on, mend the task or the problem; otherwise choose a "
+    "smaller outer.learning_rate or estimator.sigma and another --out. The run so far is saved."
 )
 
 
@@ -111,7 +112,7 @@ def step(
 def notice(row: dict[str, Any]) -> str:
     """What a person is told where a row of metrics says that the run went back.
 
-    Example:
+    Examples:
       >>> notice({"step": 40, "step_scale": 0.5})
       'Outer step 40: 3 estimates in a row could not be used; went back to the last healthy ...'
     """

@@ -45,7 +45,7 @@ def shuffled_rows(
     Raises:
       ValueError: where ``rows`` is not 1 to ``total``.
 
-    Example:
+    Examples:
       >>> window = shuffled_rows(np.asarray, 5, rows=2)
       >>> seen = [int(i) for k in range(5) for i in window(k)]
       >>> sorted(seen[:5]), sorted(seen[5:])

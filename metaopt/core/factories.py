@@ -16,7 +16,7 @@ def factories(module: Mapping[str, Any], record: type) -> dict[str, Callable[...
       module: its names, ``globals()``.
       record: what the functions return, such as `metaopt.Task`.
 
-    Example:
+    Examples:
       >>> from metaopt import tasks
       >>> "lorenz" in factories(vars(tasks), tasks.UnrolledProblem)
       True

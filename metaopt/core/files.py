@@ -56,7 +56,7 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
     JSON has neither NaN nor infinity: a number that is not finite is null. Arrays become lists;
     named tuples and dataclasses become objects.
 
-    Example:
+    Examples:
       >>> json_text({"losses": np.array([1.0, np.nan])})
       '{"losses": [1.0, null]}\\n'
     """
@@ -80,7 +80,7 @@ def _plain(value: Any) -> Any:
 def sha256(content: bytes | Path) -> str:
     """The digest of some bytes or of a file's, in hexadecimal.
 
-    Example:
+    Examples:
       >>> sha256(b"")[:8]
       'e3b0c442'
     """

@@ -54,7 +54,7 @@ def training(
     Returns:
       An `UnrolledProblem` whose state is a `TrainingState`.
 
-    Example:
+    Examples:
       >>> from metaopt.learned_optimizers import LEARNED_OPTIMIZERS
       >>> from metaopt.tasks import TASKS
       >>> problem = training(TASKS["quadratic"](), LEARNED_OPTIMIZERS["sgd"]())

@@ -25,7 +25,7 @@ class Interval(NamedTuple):
           between: what stands between the two numbers.
           sign: ``"+"`` to write the sign of a positive mean as well.
 
-        Example:
+        Examples:
           >>> Interval(0.06341, 0.00896).text(), Interval(-12.3, 4.56).text(1, "±")
           ('0.0634 ± 0.0090', '-12±5')
         """
@@ -50,7 +50,7 @@ def interval(values: np.ndarray) -> Interval:
 
     The half-width of a single value is NaN.
 
-    Example:
+    Examples:
       >>> str(interval(np.array([1.0, 2.0, 3.0])))
       '2.0 ± 2.5'
     """

@@ -20,7 +20,7 @@ class Metric:
     Raises:
       UserError: for a name that is not of words.
 
-    Example:
+    Examples:
       >>> score = Metric("return", higher_is_better=True)
       >>> score.key, score.text(475.25), score.best(np.array([3.0, 9.0, np.nan]))
       ('test_return', 'test return 475.2', 1)

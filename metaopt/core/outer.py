@@ -58,7 +58,7 @@ def make_step(
     cannot be used leaves theta and the outer optimizer as they were, while the particles advance or
     start anew, and after a few in a row both go back.
 
-    Example:
+    Examples:
       >>> from metaopt.estimators import nres
       >>> from metaopt.tasks import PROBLEMS
       >>> problem = PROBLEMS["linear_recursion"]()
@@ -105,7 +105,7 @@ def make_steps(
     count and the outcome does not depend on how many steps go into a dispatch. Each of ``metrics``
     is ``[at_most]``, of which the first ``count`` are meant.
 
-    Example:
+    Examples:
       >>> from metaopt.estimators import nres
       >>> from metaopt.tasks import PROBLEMS
       >>> problem = PROBLEMS["linear_recursion"]()

@@ -26,7 +26,7 @@ def resize(estimator: GradientEstimator, state: MetaState, data: PyTree) -> Meta
     Raises:
       ValueError: where the estimator cannot say how.
 
-    Example:
+    Examples:
       >>> import optax
       >>> from metaopt import outer
       >>> from metaopt.estimators import nres

@@ -10,7 +10,7 @@ from metaopt.core.types import PyTree
 def count_of(tree: PyTree) -> int:
     """Numbers in a tree's arrays, such as the d of a theta.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> count_of({"kernel": jnp.zeros((2, 3)), "bias": jnp.zeros(3)})
       9
@@ -21,7 +21,7 @@ def count_of(tree: PyTree) -> int:
 def bytes_of(tree: PyTree) -> int:
     """Bytes of a tree's arrays; a random key counts as the numbers that it is made of.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> bytes_of(jnp.zeros((2, 3)))
       24

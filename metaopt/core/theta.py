@@ -14,7 +14,7 @@ from metaopt.core.types import Theta
 def flatten_theta(theta: Theta) -> dict[str, np.ndarray]:
     """Theta's leaves by path, ``"layer_0/kernel"``; ``"theta"`` where it is a single array.
 
-    Example:
+    Examples:
       >>> flatten_theta({"layer_0": {"bias": jnp.zeros(2)}})
       {'layer_0/bias': array([0., 0.], dtype=float32)}
     """
@@ -25,7 +25,7 @@ def flatten_theta(theta: Theta) -> dict[str, np.ndarray]:
 def theta_paths(theta: Theta) -> list[str]:
     """The paths of theta's leaves, or of its `jax.ShapeDtypeStruct`s, in their order.
 
-    Example:
+    Examples:
       >>> theta_paths({"layer_0": {"bias": jnp.zeros(2)}})
       ['layer_0/bias']
     """
@@ -42,7 +42,7 @@ def unflatten_theta(flat: Mapping[str, jax.Array | np.ndarray], target: Theta) -
     Raises:
       UserError: naming every missing, extra or misshapen entry.
 
-    Example:
+    Examples:
       >>> unflatten_theta({"a": np.zeros(2)}, {"b": jnp.zeros(2)})
       Traceback (most recent call last):
       ...
@@ -66,7 +66,7 @@ def unflatten_theta(flat: Mapping[str, jax.Array | np.ndarray], target: Theta) -
 def nested_theta(flat: Mapping[str, np.ndarray]) -> Theta:
     """Nested dicts from a flat one, where it is not known what tree it came from.
 
-    Example:
+    Examples:
       >>> nested_theta({"layer_0/bias": np.zeros(2, np.float32)})
       {'layer_0': {'bias': Array([0., 0.], dtype=float32)}}
     """

@@ -24,7 +24,7 @@ def unroll(
     Where the problem has a ``loss_cap``, a larger or non-finite loss counts as the cap. Where it
     has ``done``, a state that has ended stays as it is, and its losses are ``loss_after_end``.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> halve = UnrolledProblem(
       ...     init=lambda theta, data, horizon, key: jnp.float32(8.0),

@@ -51,7 +51,7 @@ def subject_of(target: str) -> Subject:
     Raises:
       UserError: where it is neither, or the run has no theta that can be read.
 
-    Example:
+    Examples:
       >>> subject_of("tiny").description
       'recipe tiny at its start'
     """
@@ -95,7 +95,7 @@ def candidates(
     Raises:
       UserError: for an unknown name, or a value that an estimator refuses.
 
-    Example:
+    Examples:
       >>> subject = subject_of("tiny")
       >>> made = candidates(subject.config, subject.problem, ["pes", "gpes", "full_es"])
       >>> [candidate.label for candidate in made]

@@ -120,7 +120,7 @@ def diagnose(
     Raises:
       ValueError: where the budget is below 1.
 
-    Example:
+    Examples:
       >>> from metaopt.estimators import full_es
       >>> from metaopt.tasks import PROBLEMS
       >>> problem = PROBLEMS["linear_recursion"]()

@@ -63,7 +63,7 @@ def sample(
 
     Populations are averaged with their numbers of finite particles as weights.
 
-    Example:
+    Examples:
       >>> from metaopt.estimators import full_es
       >>> from metaopt.tasks import PROBLEMS
       >>> problem = PROBLEMS["linear_recursion"]()
@@ -149,7 +149,7 @@ def squared_distance(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     Returns:
       NaN for the error with fewer than 4 of either; for both with fewer than 2.
 
-    Example:
+    Examples:
       >>> rng = np.random.default_rng(0)
       >>> a, b = rng.normal(size=(20, 1000)), rng.normal(0.1, 1, size=(20, 1000))
       >>> square, error = squared_distance(a, b)

@@ -93,7 +93,7 @@ def count_lives(
     Returns:
       After it, and the counts ``[n]`` whose sums over particles `summarise_lives` takes.
 
-    Example:
+    Examples:
       >>> rollout = Rollout(particles=2, horizon=8, window=2)
       >>> ended, left, horizon = jnp.array([True, False]), jnp.array([6, 6]), jnp.array([8, 8])
       >>> lives, counts = count_lives(no_lives(2), ended, left, horizon, rollout)

@@ -141,7 +141,7 @@ def gpes(
     Raises:
       ValueError: for a value out of its range, naming it and the valid ones.
 
-    Example:
+    Examples:
       >>> from metaopt.tasks import PROBLEMS
       >>> problem = PROBLEMS["linear_recursion"]()
       >>> estimator = gpes(problem, particles=8, horizon=8, window=2, sigma=0.1, reuse=4)
@@ -186,7 +186,7 @@ def nres(
     Unbiased for a theta that stands still, with the least variance of the family. Arguments,
     result and errors are those of `gpes`.
 
-    Example:
+    Examples:
       >>> from metaopt.tasks import PROBLEMS
       >>> problem = PROBLEMS["linear_recursion"]()
       >>> estimator = nres(problem, particles=4, horizon=8, window=2, sigma=0.1)
@@ -225,7 +225,7 @@ def pes(
 
     Arguments, result and errors are those of `gpes`.
 
-    Example:
+    Examples:
       >>> from metaopt.tasks import PROBLEMS
       >>> problem = PROBLEMS["linear_recursion"]()
       >>> estimator = pes(problem, particles=4, horizon=8, window=2, sigma=0.1)
@@ -264,7 +264,7 @@ def es_single(
     each pair starts anew by itself, so that they fall out of step. Arguments, result and errors are
     those of `gpes`.
 
-    Example:
+    Examples:
       >>> from metaopt.tasks import PROBLEMS
       >>> problem = PROBLEMS["linear_recursion"]()
       >>> estimator = es_single(problem, particles=4, horizon=8, window=2, sigma=0.1)
@@ -296,7 +296,7 @@ def full_es(
     Where episodes end early their halves are frozen until T; nothing has to be scaled. Arguments,
     result and errors are those of `gpes`.
 
-    Example:
+    Examples:
       >>> from metaopt.tasks import PROBLEMS
       >>> estimator = full_es(PROBLEMS["linear_recursion"](), particles=4, horizon=8, sigma=0.1)
     """

@@ -13,7 +13,7 @@ FloatLeaves = list[jax.Array]
 def float_leaves(state: PyTree) -> FloatLeaves:
     """The float leaves of a state.
 
-    Example:
+    Examples:
       >>> float_leaves({"key": jax.random.key(0), "step": jnp.int32(3), "x": jnp.ones(2)})
       [Array([1., 1.], dtype=float32)]
     """
@@ -23,7 +23,7 @@ def float_leaves(state: PyTree) -> FloatLeaves:
 def with_float_leaves(state: PyTree, leaves: FloatLeaves) -> PyTree:
     """A state with other float leaves.
 
-    Example:
+    Examples:
       >>> with_float_leaves({"step": jnp.int32(3), "x": jnp.ones(2)}, [jnp.zeros(2)])["x"].tolist()
       [0.0, 0.0]
     """

@@ -88,7 +88,7 @@ def forward(
     Raises:
       ValueError: for a problem that is not differentiable, or a value out of its range.
 
-    Example:
+    Examples:
       >>> from metaopt.tasks import PROBLEMS
       >>> problem = PROBLEMS["linear_recursion"]()
       >>> estimator = forward(problem, particles=8, horizon=8, window=2, reuse=4)

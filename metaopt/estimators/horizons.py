@@ -38,7 +38,7 @@ def log_uniform(shortest: int, longest: int) -> Horizon:
     Raises:
       ValueError: where the bounds are not integers in order, of at least 1.
 
-    Example:
+    Examples:
       >>> float(log_uniform(10, 10).draw(jax.random.key(0), jnp.int32(0)).round(3))
       10.0
     """
@@ -55,7 +55,7 @@ def growing(shortest: int, longest: int, updates: int) -> Horizon:
     Raises:
       ValueError: where the bounds are not integers in order, or ``updates`` is below 1.
 
-    Example:
+    Examples:
       >>> lengths = growing(10, 1000, updates=100)
       >>> [float(lengths.draw(None, jnp.int32(n)).round(2)) for n in (0, 50, 100, 200)]
       [10.0, 100.0, 1000.0, 1000.0]

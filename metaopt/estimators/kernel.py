@@ -82,7 +82,7 @@ class Rollout:
     Raises:
       ValueError: for a value out of its range, naming it and the valid ones.
 
-    Example:
+    Examples:
       >>> Rollout(particles=4, horizon=8, window=3)
       Traceback (most recent call last):
       ...

@@ -47,7 +47,7 @@ def mixture(
     Raises:
       ValueError: for no parts at all.
 
-    Example:
+    Examples:
       >>> from metaopt.estimators import nres
       >>> from metaopt.tasks import PROBLEMS
       >>> problem = PROBLEMS["linear_recursion"]()

@@ -92,7 +92,7 @@ def noise_of_block(theta: Theta, episode: Episode, sigma: jax.Array, block: jax.
 def antithetic(theta: Theta, eps: Theta) -> Theta:
     """theta + eps and theta - eps, leaves ``[2, ...]``.
 
-    Example:
+    Examples:
       >>> antithetic(jnp.ones(2), jnp.array([0.25, 0.5])).tolist()
       [[1.25, 1.5], [0.75, 0.5]]
     """

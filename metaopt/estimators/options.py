@@ -138,7 +138,7 @@ def takes(options: type[Options]) -> Callable[[F], F]:
 def changed_to(options: type[Options], old: Options) -> Options:
     """Another estimator's options, with the values of those that both have.
 
-    Example:
+    Examples:
       >>> from metaopt.estimators import BPTT, NRES
       >>> changed_to(BPTT, NRES(particles=3, sigma=0.1))
       BPTT(particles=3, horizon=200, shortest_horizon=None, growth_steps=None, ...)

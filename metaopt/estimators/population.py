@@ -234,7 +234,7 @@ def replace_where(
       at_once: how many are made in one go, at most. The work is proportional to the number of
         marked entries, rounded up to a multiple of this; if none is marked nothing is made.
 
-    Example:
+    Examples:
       >>> mask = jnp.array([True, False, True])
       >>> replace_where(mask, lambda i: 10 * i, jnp.arange(3), at_once=1).tolist()
       [0, 1, 20]

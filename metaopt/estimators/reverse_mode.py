@@ -63,7 +63,7 @@ def bptt(
     Raises:
       ValueError: for a problem that is not differentiable, or a value out of its range.
 
-    Example:
+    Examples:
       >>> from metaopt.tasks import PROBLEMS
       >>> problem = PROBLEMS["influence_balancing"]()
       >>> estimator = bptt(problem, particles=1, horizon=100)
@@ -132,7 +132,7 @@ def tbptt(
     Raises:
       ValueError: for a problem that is not differentiable, or a value out of its range.
 
-    Example:
+    Examples:
       >>> from metaopt.tasks import PROBLEMS
       >>> problem = PROBLEMS["linear_recursion"]()
       >>> estimator = tbptt(problem, particles=4, horizon=8, window=2)
@@ -159,7 +159,7 @@ def unroll_in_segments(
 
     Segments of floor(sqrt(length)) steps, and a shorter one at the end where they do not fit.
 
-    Example:
+    Examples:
       >>> from metaopt.tasks import PROBLEMS
       >>> problem = PROBLEMS["influence_balancing"]()
       >>> state = problem.init(0.5, (), 7, jax.random.key(0))

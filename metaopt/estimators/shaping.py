@@ -58,7 +58,7 @@ def shaped_differences(
     Returns:
       float32 ``[n]``; undefined where not ``finite``.
 
-    Example:
+    Examples:
       >>> losses = jnp.array([[[3.0], [1.0]], [[0.0], [4.0]]])
       >>> both = jnp.array([True, True])
       >>> shaped_differences("raw", losses, both, None).tolist()

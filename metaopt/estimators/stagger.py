@@ -34,7 +34,7 @@ def phases_beside(stagger: Stagger, present: jax.Array, particles: int, key: Key
       Float32 ``[N - n]`` in [0, 1). ``"balanced"``: those there are take n of N even places in the
       order of their phases, and these are the others. ``"none"``: in step with those there are.
 
-    Example:
+    Examples:
       >>> phases_beside("balanced", jnp.array([0.0, 0.5]), 4, None).tolist()
       [0.25, 0.75]
     """
@@ -57,7 +57,7 @@ def chosen_to_stay(stagger: Stagger, present: jax.Array, particles: int) -> jax.
       present: phases ``[n]``.
       particles: N <= n.
 
-    Example:
+    Examples:
       >>> chosen_to_stay("balanced", jnp.array([0.0, 0.25, 0.5, 0.75]), 2).tolist()
       [0, 2]
     """

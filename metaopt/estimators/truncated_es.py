@@ -65,7 +65,7 @@ def truncated_es(
     Returns:
       A `GradientEstimator` on a `metaopt.estimators.population.Population` of `Centre`.
 
-    Example:
+    Examples:
       >>> from metaopt.tasks import PROBLEMS
       >>> problem = PROBLEMS["linear_recursion"]()
       >>> estimator = truncated_es(problem, particles=4, horizon=8, window=2, sigma=0.1)

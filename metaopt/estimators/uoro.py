@@ -90,7 +90,7 @@ def uoro(
     Raises:
       ValueError: for a problem that is not differentiable, or a value out of its range.
 
-    Example:
+    Examples:
       >>> from metaopt.tasks import PROBLEMS
       >>> problem = PROBLEMS["linear_recursion"]()
       >>> estimator = uoro(problem, particles=8, horizon=8, window=2)
@@ -159,7 +159,7 @@ def add_rank_one(
 ) -> tuple[FloatLeaves, Theta]:
     """A rank-one product whose mean is the sum of two, each ``(a, b)``, under a random sign of one.
 
-    Example:
+    Examples:
       >>> a, b = add_rank_one(([jnp.ones(1)], jnp.zeros(2)), ([jnp.ones(1)], jnp.full(2, 3.0)))
       >>> bool(jnp.allclose(a[0] * b, 3.0))
       True

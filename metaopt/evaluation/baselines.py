@@ -46,7 +46,7 @@ def warmup_cosine(step: jax.Array | int, num_steps: jax.Array | int) -> jax.Arra
       step: t, from 0.
       num_steps: T; both may be traced, which `optax.warmup_cosine_decay_schedule` does not take.
 
-    Example:
+    Examples:
       >>> [round(float(warmup_cosine(step, 100)), 3) for step in (0, 4, 52, 99)]
       [0.1, 0.9, 0.5, 0.0]
     """
@@ -58,7 +58,7 @@ def warmup_cosine(step: jax.Array | int, num_steps: jax.Array | int) -> jax.Arra
 def constant(make: Callable[..., optax.GradientTransformation]) -> Baseline:
     """A baseline whose rate stays what it is; ``make`` takes a rate.
 
-    Example:
+    Examples:
       >>> tx = constant(optax.sgd)(0.5)
       >>> tx.update(jnp.ones(2), tx.init(jnp.zeros(2)))[0].tolist()
       [-0.5, -0.5]
@@ -69,7 +69,7 @@ def constant(make: Callable[..., optax.GradientTransformation]) -> Baseline:
 def cosine(make: Callable[..., optax.GradientTransformation]) -> Baseline:
     """A baseline with the module's schedule; ``make`` takes a rate, or a schedule as optax has it.
 
-    Example:
+    Examples:
       >>> tx = cosine(optax.sgd)(0.5, num_steps=1)
       >>> print(f"{tx.update(jnp.ones(()), tx.init(jnp.zeros(())))[0]:.3f}")
       -0.271
@@ -111,7 +111,7 @@ def baseline_of(name: str) -> Baseline:
     Raises:
       UserError: if there is no such baseline.
 
-    Example:
+    Examples:
       >>> baseline_of("adam").scheduled, baseline_of("adam_cosine").scheduled
       (False, True)
     """
@@ -125,7 +125,7 @@ def baseline(name: str) -> LearnedOptimizer:
     Raises:
       UserError: if there is no such baseline.
 
-    Example:
+    Examples:
       >>> tx = baseline("sgd").optimizer(0.5)
       >>> tx.update(jnp.ones(2), tx.init(jnp.zeros(2)))[0].tolist()
       [-0.5, -0.5]

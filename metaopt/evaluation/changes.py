@@ -27,7 +27,7 @@ def change_of(
       split: whose loss it is.
       **names: ``task``, ``optimizer`` and ``against``.
 
-    Example:
+    Examples:
       >>> adam = np.broadcast_to(np.array([5.0, -3.0])[:, None], (1, 2, 2, 3))
       >>> mine = np.broadcast_to(np.array([5.0, -4.0])[:, None], (1, 2, 2, 3))
       >>> names = {"task": "t", "optimizer": "mine", "against": "adam"}

@@ -29,13 +29,14 @@ from metaopt.evaluation.measures import Row, summarise
 from metaopt.evaluation.outside import in_trained_range
 from metaopt.evaluation.report import Evaluation, write
 from metaopt.evaluation.trials import Trial, horizons_of, measured_every, run_trial
+from metaopt.training.run import Run
 from metaopt.training.save import hardware, versions
 
 OnProgress = Callable[[str, int, int], None]
 
 
 def evaluate(
-    optimizers: str | Path | Sequence[str | Path] | Mapping[str, Trained],
+    optimizers: str | Path | Sequence[str | Path] | Mapping[str, Trained | Run],
     *,
     tasks: Sequence[str | Component] | Mapping[str, Task] = (),
     baselines: Sequence[str] = ("adam", "adam_cosine", "adamw", "adamw_cosine", "sgdm", "lion"),
@@ -51,7 +52,8 @@ def evaluate(
     """Every optimizer on every task, against baselines whose learning rates were swept.
 
     Args:
-      optimizers: trained ones, each as `metaopt.load` takes it; or name -> (optimizer, theta).
+      optimizers: trained ones, each as `metaopt.load` takes it; or name -> (optimizer, theta), or
+        -> the `metaopt.Run` that `metaopt.train` returned.
       tasks: names in the catalogue, also as ``"digits_mlp:hidden=[64]"``; or name -> task, of your
         own; if none is given, all those that the optimizers were trained on.
       baselines: names of baselines, as `metaopt list` shows them; the first is the reference.
@@ -68,7 +70,7 @@ def evaluate(
     Raises:
       UserError: naming the value at fault and the valid ones; nothing has run then.
 
-    Example:
+    Examples:
       >>> from metaopt.learned_optimizers import sgd
       >>> optimizer = sgd()
       >>> found = evaluate(

@@ -15,6 +15,7 @@ from metaopt.evaluation.runs import SPLITS
 from metaopt.pretrained import artefact
 from metaopt.pretrained import load as pretrained
 from metaopt.pretrained.shipped import directory_of
+from metaopt.training.run import Run
 
 Trained = tuple[LearnedOptimizer, Theta]
 
@@ -23,7 +24,7 @@ class TrainedOn(NamedTuple):
     """What a trained optimizer says of its training.
 
     Attributes:
-      tasks: all of a mixture.
+      tasks: all of a mixture; none where it was trained on a task that has no name here.
       num_steps: T of its evaluation.
       shortest, longest: steps of its inner runs.
       largest_tensor: elements; ``None`` if it does not say that.
@@ -48,7 +49,8 @@ def trained_by_name(optimizers) -> tuple[dict[str, Trained], dict[str, TrainedOn
       UserError: if there is no such trained optimizer, or it cannot be read.
     """
     if isinstance(optimizers, Mapping):
-        return dict(optimizers), {}
+        pair = lambda one: (one.optimizer, one.theta) if isinstance(one, Run) else one
+        return {name: pair(one) for name, one in optimizers.items()}, {}
     if isinstance(optimizers, str | Path):
         optimizers = [optimizers]
     short = [Path(one).resolve().name for one in optimizers]
@@ -64,7 +66,7 @@ def trained_by_name(optimizers) -> tuple[dict[str, Trained], dict[str, TrainedOn
 def not_a_baseline(name: str) -> str:
     """A name for a learned optimizer that no baseline has.
 
-    Example:
+    Examples:
       >>> not_a_baseline("mlp"), not_a_baseline("adam")
       ('mlp', 'learned adam')
     """
@@ -130,7 +132,7 @@ def _component(task: str | Component) -> Component:
 def label(component: Component) -> str:
     """How an evaluation calls a task.
 
-    Example:
+    Examples:
       >>> label(Component("digits_mlp", ("hidden=[64]",)))
       'digits_mlp:hidden=[64]'
     """
@@ -148,13 +150,13 @@ def trained_on(what: str | Path) -> TrainedOn | None:
         config = from_json(json.dumps(found.description["recipe"]))
     except (KeyError, UserError):
         return None
-    if config.problem != Config().problem:
-        return None
+    is_own = config.problem != Config().problem  # a task that only its owner has
     horizon = config.estimator.horizon
     shortest, longest, largest = found.trained_range or (horizon, horizon, None)
     steps = config.evaluation.num_steps or horizon
     cost = _cost(found.description, config.seed)
-    return TrainedOn(trained_tasks(config), steps, shortest, longest, largest, cost)
+    tasks = () if is_own else trained_tasks(config)
+    return TrainedOn(tasks, steps, shortest, longest, largest, cost)
 
 
 def _cost(description: Mapping[str, Any], seed: int) -> str:

@@ -63,7 +63,7 @@ def counted(losses: np.ndarray, cap: float | None) -> np.ndarray:
 
     NaN where the loss before the first step is not finite either, and there is no cap.
 
-    Example:
+    Examples:
       >>> counted(np.array([[2.0], [1.0], [np.nan], [9.0]]), None)[:, 0].tolist()
       [2.0, 1.0, 2.0, 2.0]
     """
@@ -75,7 +75,7 @@ def counted(losses: np.ndarray, cap: float | None) -> np.ndarray:
 def diverged(losses: np.ndarray) -> np.ndarray:
     """Which runs of ``[..., points + 1, 3]`` diverged.
 
-    Example:
+    Examples:
       >>> diverged(np.array([[[2.0], [1.0]], [[2.0], [np.inf]], [[2.0], [3.0]]])).tolist()
       [False, True, True]
     """
@@ -88,7 +88,7 @@ def mean_losses(losses: np.ndarray, split: str) -> np.ndarray:
     By the trapezoid rule, so that it hardly depends on how often a run was measured; the mean of
     the measurements would leave out the first steps, where losses fall most.
 
-    Example:
+    Examples:
       >>> losses = np.array([4.0, 2.0, 1.0])[:, None]
       >>> float(mean_losses(np.repeat(losses, 3, axis=1), "test"))
       2.25
@@ -100,7 +100,7 @@ def mean_losses(losses: np.ndarray, split: str) -> np.ndarray:
 def makes_progress(start: np.ndarray, after: np.ndarray) -> bool:
     """Whether ``[seeds]`` losses are below those at the start, by more than rounding, on average.
 
-    Example:
+    Examples:
       >>> one = np.ones(3, np.float32)
       >>> makes_progress(-one, -1.1 * one), makes_progress(one, one), makes_progress(one, 2 * one)
       (True, False, False)

@@ -15,7 +15,7 @@ def in_trained_range(on: TrainedOn | None, name: str, task: Task, num_steps: int
       task: the task.
       num_steps: T.
 
-    Example:
+    Examples:
       >>> from metaopt.config.schema import Component
       >>> from metaopt.tasks import TASKS
       >>> on = TrainedOn((Component("quadratic"),), 8, 8, 8, 4)

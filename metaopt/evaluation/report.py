@@ -4,10 +4,11 @@ import html
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.figure import Figure
+from rich.console import Console
 from rich.table import Table
 
 from metaopt.core.files import json_text, write_atomically
@@ -137,6 +138,13 @@ class Evaluation(Result):
 
     def _repr_html_(self) -> str:
         return body(self)
+
+    def __str__(self) -> str:
+        """The tables and the verdicts, as a terminal of 120 columns shows them."""
+        console = Console(file=io.StringIO(), width=120)
+        for part in (self.table(), self.summary(), *self.verdicts()):
+            console.print(part, highlight=False, markup=False)
+        return cast(io.StringIO, console.file).getvalue()
 
     def __repr__(self) -> str:
         return (

@@ -23,7 +23,7 @@ from metaopt.training.save import flat_theta
 def usage(path: Path, config: Config) -> str:
     """The line of Python that reads what a run learned.
 
-    Example:
+    Examples:
       >>> usage(Path("runs/mine"), Config())
       "tx = metaopt.load('runs/mine', num_steps=200)"
     """
@@ -104,7 +104,7 @@ def how_to_read(options: Options, count: int) -> str:
       options: the estimator's.
       count: how many values there are.
 
-    Example:
+    Examples:
       >>> from metaopt.estimators import BPTT
       >>> how_to_read(BPTT(), 200)
       'Pale: every value; strong: the mean of 5 neighbours.'

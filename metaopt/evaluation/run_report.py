@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from metaopt.config.schema import Config, trained_tasks
+from metaopt.config.schema import trained_tasks
 from metaopt.core.files import json_text, sha256, write_atomically
 from metaopt.evaluation import plots
 from metaopt.evaluation.evaluate import measure
@@ -15,21 +15,22 @@ from metaopt.evaluation.report import Evaluation, content
 from metaopt.evaluation.run_page import run_page, usage
 from metaopt.evaluation.show import show, show_progress
 from metaopt.plotting.style import to_png
-from metaopt.pretrained import load as pretrained
+from metaopt.pretrained.artefact import THETA
 from metaopt.training.outcome import outcome
+from metaopt.training.run import Run
 from metaopt.training.run_directory import RunDirectory
 
 BASELINES = ("adam", "adam_cosine")
 """What a run's optimizer has to beat; `metaopt evaluate` takes any."""
 
 
-def report_run(path: Path, console: Console) -> Evaluation | None:
+def report_run(run: Path | Run, console: Console) -> Evaluation | None:
     """Evaluates a run's optimizer on all its tasks, prints the tables and writes the report.
 
     What was run already, of the same theta and the same baselines, comes from a cache.
 
     Args:
-      path: the run's directory.
+      run: its directory; or a `Run`, which knows objects that are in no catalogue.
       console: where the tables go.
 
     Returns:
@@ -39,14 +40,15 @@ def report_run(path: Path, console: Console) -> Evaluation | None:
     Raises:
       UserError: if the directory holds no run or no trained optimizer.
     """
-    directory = RunDirectory(Path(path))
-    config = directory.read_config()
+    run = run if isinstance(run, Run) else Run(run)
+    directory, config = RunDirectory(run.path), run.config
+    is_training = config.problem.name == "training" or run.own.task or run.own.optimizer
     say = lambda text: console.print(text, highlight=False, soft_wrap=True, markup=False)
     found = None
-    if config.problem.name == "training" and config.evaluation.seeds:
+    if is_training and config.evaluation.seeds:
         say(f"Comparing with tuned {' and '.join(BASELINES)} on test data ...")
-        found = _evaluate(directory, config, console)
-        stored: dict[str, Any] = {"of": _identity(directory, config)} | content(found)
+        found = _evaluate(run, console)
+        stored: dict[str, Any] = {"of": _identity(run)} | content(found)
         write_atomically(directory.path / "evaluation.json", json_text(stored, indent=1))
         write_atomically(directory.path / "curves.png", to_png(plots.curves(found)))
         show(found, console)
@@ -63,8 +65,9 @@ def report_run(path: Path, console: Console) -> Evaluation | None:
 def report(run: Any, *, quiet: bool = False) -> Path:
     """Writes the ``report.html`` of a run; public as `metaopt.report`.
 
-    An optimizer on tasks of the catalogue is evaluated for it, as after ``metaopt train``; of a
-    problem the report shows the test metric, the curves and, where it is small, theta.
+    An optimizer is evaluated for it, as after ``metaopt train``, on a task of your own too where
+    the run is what `metaopt.train` returned; of a problem the report shows the test metric, the
+    curves and, where it is small, theta.
 
     Args:
       run: a run's directory, or a `metaopt.Run`.
@@ -76,36 +79,39 @@ def report(run: Any, *, quiet: bool = False) -> Path:
     Raises:
       UserError: if the directory holds no run, or one that has done no outer step.
 
-    Example:
+    Examples:
       >>> report("nowhere")
       Traceback (most recent call last):
       ...
       metaopt.core.errors.UserError: nowhere holds no run: there is no config.json.
     """
-    path = Path(run)
-    report_run(path, Console(quiet=quiet))
-    return path / "report.html"
+    report_run(run if isinstance(run, Run) else Path(run), Console(quiet=quiet))
+    return Path(run) / "report.html"
 
 
-def _evaluate(directory: RunDirectory, config: Config, console: Console) -> Evaluation:
-    name, known = not_a_baseline(config.optimizer.name), trained_on(directory.path)
+def _evaluate(run: Run, console: Console) -> Evaluation:
+    config, own = run.config, run.own
+    known = None if own.optimizer else trained_on(run.path)
+    name = not_a_baseline(config.problem.name if own.optimizer else config.optimizer.name)
     return measure(
-        {name: pretrained.read(directory.path)},
+        {name: (run.optimizer, run.theta)},
         {} if known is None else {name: known},
-        tasks=trained_tasks(config),
+        tasks={config.problem.name: own.task} if own.task else trained_tasks(config),
         baselines=BASELINES,
         num_steps=config.evaluation.num_steps or config.estimator.horizon,
         seeds=config.evaluation.seeds,
-        cache=directory.path / "evaluation_cache",
+        cache=run.path / "evaluation_cache",
         on_progress=show_progress(console),
     )
 
 
-def _identity(directory: RunDirectory, config: Config) -> dict[str, Any]:
+def _identity(run: Run) -> dict[str, Any]:
     """Whose evaluation it is."""
+    config, theta = run.config, RunDirectory(run.path).optimizer / THETA
+    tasks = [config.problem.name] if run.own.task else map(label, trained_tasks(config))
     return {
-        "theta": sha256(directory.optimizer / "theta.safetensors"),
-        "tasks": [label(task) for task in trained_tasks(config)],
+        "theta": sha256(theta if theta.is_file() else run.path / THETA),
+        "tasks": [*tasks],
         "horizon": config.estimator.horizon,
         "evaluation": dataclasses.asdict(config.evaluation),
     }

@@ -31,7 +31,7 @@ def steps_to_reach(
       Steps ``[seeds]``, along a straight line between two measurements, and the length of the
       curves where the target is never reached; and whether it is.
 
-    Example:
+    Examples:
       >>> curve = np.array([[[4.0, 2.0, 3.0, 1.0]]])
       >>> [steps_to_reach(np.array([t]), curve, 10)[0].item() for t in (5.0, 3.0, 1.5, 0.5)]
       [0.0, 5.0, 25.0, 30.0]
@@ -56,7 +56,7 @@ def speed_ups(ours: np.ndarray, reference: np.ndarray, every: int) -> np.ndarray
       ours, reference: ``[rates, seeds, points + 1]`` counted losses of runs of T steps.
       every: inner steps between two measurements.
 
-    Example:
+    Examples:
       >>> adam = np.array([[[4.0, 3.0, 2.0]]])
       >>> quick, slow = np.array([[[4.0, 2.0, 1.0]]]), np.array([[[4.0, 4.0, 3.0]]])
       >>> speed_ups(quick, adam, 10).item(), speed_ups(slow, adam, 10).item()

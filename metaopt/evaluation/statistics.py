@@ -33,7 +33,7 @@ def interquartile_mean(scores: np.ndarray) -> np.ndarray:
 
     As many runs as go into a quarter are cut off at either end, rounded down.
 
-    Example:
+    Examples:
       >>> float(interquartile_mean(np.array([[0.0, 1.0, 2.0, 99.0], [0.0, 3.0, 4.0, -9.0]])))
       1.5
     """
@@ -49,7 +49,7 @@ def probability_of_improvement(x: np.ndarray, y: np.ndarray) -> np.ndarray:
       x: ``[..., tasks, n]``.
       y: ``[..., tasks, m]``. Ties count half.
 
-    Example:
+    Examples:
       >>> float(probability_of_improvement(np.array([[1.0, 2.0]]), np.array([[1.0, 0.0]])))
       0.875
     """
@@ -61,7 +61,7 @@ def probability_of_improvement(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def performance_profile(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """The fraction of runs whose score is above each threshold; ``[..., len(thresholds)]``.
 
-    Example:
+    Examples:
       >>> performance_profile(np.array([[0.0, 1.0], [2.0, 3.0]]), np.array([0.5, 2.5])).tolist()
       [0.75, 0.25]
     """
@@ -85,7 +85,7 @@ def bootstrap(
       level: of confidence.
       seed: of the draws; the same call gives the same interval.
 
-    Example:
+    Examples:
       >>> low, high = bootstrap(interquartile_mean, np.array([[1.0, 2.0, 3.0, 4.0, 5.0]]))
       >>> bool(1 <= low < 3 < high <= 5)
       True

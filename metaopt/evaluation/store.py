@@ -20,7 +20,7 @@ Kept = tuple[dict[str, np.ndarray], list[float]]
 def digest(program: str, arguments: PyTree, horizons: tuple[int, ...]) -> str:
     """A name for a trial, by everything that it depends on.
 
-    Example:
+    Examples:
       >>> digest("program", np.zeros(2), (4,)) == digest("program", np.ones(2), (4,))
       False
     """

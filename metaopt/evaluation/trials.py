@@ -73,7 +73,7 @@ class Trial(NamedTuple):
 def measured_every(num_steps: int, most_points: int = 25) -> int:
     """Steps between two measurements: divides ``num_steps``, into about ``most_points`` parts.
 
-    Example:
+    Examples:
       >>> measured_every(200), measured_every(8), measured_every(42)
       (8, 1, 1)
     """
@@ -83,7 +83,7 @@ def measured_every(num_steps: int, most_points: int = 25) -> int:
 def horizons_of(num_steps: int) -> tuple[int, ...]:
     """T/4 to 4T by factors of 2, each rounded down to whole measurements.
 
-    Example:
+    Examples:
       >>> horizons_of(200), horizons_of(2)
       ((48, 96, 200, 400, 800), (1, 2, 4, 8))
     """

@@ -93,7 +93,7 @@ def _speed_up(found: Result, one: Aggregate) -> str:
 def progress(change: Change) -> str:
     """The change of progress from the initial loss, in a sentence, or why there is none.
 
-    Example:
+    Examples:
       >>> from metaopt.core.interval import Interval
       >>> from metaopt.pretrained.gains import UNKNOWN
       >>> half, lower = Interval(0.1, 0.02), Interval(-0.2, 0.04)
@@ -119,7 +119,7 @@ def progress(change: Change) -> str:
 def percent(fraction, sign: str = "") -> str:
     """An interval of a fraction in percent; a dash if it is not finite.
 
-    Example:
+    Examples:
       >>> from metaopt.core.interval import Interval
       >>> percent(Interval(0.1, 0.021), "+")
       '+10.0% ± 2.1%'

@@ -70,7 +70,7 @@ NEEDS = {
 def _about(kind: Any, name: str) -> str:
     """What a factory's docstring says before its arguments."""
     text = inspect.getdoc(catalogue(kind)[name]) or ""
-    return text.partition("\nArgs:")[0].partition("\nExample:")[0].replace("``", "`").strip()
+    return text.partition("\nArgs:")[0].partition("\nExamples:")[0].replace("``", "`").strip()
 
 
 def _shown(kind: str, component: Any) -> str:

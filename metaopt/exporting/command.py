@@ -15,7 +15,7 @@ def to_command(config: Config, out: str | None = None) -> str:
       config: the run.
       out: its directory; the command line's own choice if not given.
 
-    Example:
+    Examples:
       >>> import dataclasses
       >>> to_command(dataclasses.replace(catalogue("recipe")["tiny"], seed=3), out="runs/other")
       'metaopt train tiny --seed 3 --out runs/other'

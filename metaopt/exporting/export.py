@@ -76,7 +76,7 @@ def export(run: Any, name: str, out: str | Path | None = None) -> Path:
 def needs(optimizer: LearnedOptimizer, theta: Theta) -> list[str]:
     """Which of ``"num_steps"``, ``"params"`` and ``"value"`` an optimizer cannot do without.
 
-    Example:
+    Examples:
       >>> from metaopt.learned_optimizers import LEARNED_OPTIMIZERS
       >>> mlp = LEARNED_OPTIMIZERS["mlp"]()
       >>> needs(mlp, mlp.init(jax.random.key(0)))

@@ -18,7 +18,7 @@ def apply_gradients(state: State, *, grads: Any, value: jax.Array, **changes: An
       value: the loss that the gradients are of, a scalar.
       **changes: other fields to replace, such as ``batch_stats``.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> from flax.training.train_state import TrainState
       >>> from metaopt.learned_optimizers import celo

@@ -36,7 +36,7 @@ def in_chunks(
       bytes_each: what an entry keeps in work.
       at_once: entries in a chunk, at most; what fits the cache on a CPU, all elsewhere if ``None``.
 
-    Example:
+    Examples:
       >>> in_chunks(lambda x: x.sum(), jnp.ones((6, 2)), bytes_each=CACHE_BYTES // 2).tolist()
       [2.0, 2.0, 2.0, 2.0, 2.0, 2.0]
     """
@@ -58,7 +58,7 @@ def advance_in_chunks(
 
     Successors are written where the entries were, while these are still in the cache.
 
-    Example:
+    Examples:
       >>> double = lambda x: (2 * x, x)
       >>> advance_in_chunks(double, jnp.arange(3.0), bytes_each=CACHE_BYTES)
       (Array([0., 2., 4.], dtype=float32), Array([0., 1., 2.], dtype=float32))
@@ -103,7 +103,7 @@ def affordable(
     Returns:
       A number, 1 at least; ``None`` where the device does not say what it has, or all surely fit.
 
-    Example:
+    Examples:
       >>> affordable(lambda x: jnp.outer(x, x) @ x[:, None], (), jnp.ones((8, 300)), free=900_000)
       1
     """
@@ -129,7 +129,7 @@ def _free_memory() -> int | None:
 def chunk_size(count: int, bytes_each: int) -> int:
     """The largest divisor of ``count`` that keeps a chunk within `CACHE_BYTES`; 1 at least.
 
-    Example:
+    Examples:
       >>> chunk_size(100, CACHE_BYTES // 7), chunk_size(100, 10 * CACHE_BYTES)
       (5, 1)
     """

@@ -146,7 +146,7 @@ def is_primary() -> bool:
 def max_over_processes(*numbers: int) -> list[int]:
     """The largest of each number that any process says; each has to call this.
 
-    Example:
+    Examples:
       >>> max_over_processes(3, True)
       [3, 1]
     """
@@ -163,7 +163,7 @@ def on_primary(function: Callable[[], T]) -> T:
     Args:
       function: returns what JSON can hold. A `UserError` of its is raised in all.
 
-    Example:
+    Examples:
       >>> on_primary(lambda: [1, None])
       [1, None]
     """

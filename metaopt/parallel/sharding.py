@@ -20,7 +20,7 @@ def particle_mesh(devices: int) -> Mesh:
     Raises:
       UserError: where there are fewer devices, or not as many of each process.
 
-    Example:
+    Examples:
       >>> particle_mesh(1).shape["particles"]
       1
     """

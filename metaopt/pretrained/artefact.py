@@ -119,7 +119,8 @@ def no_optimizer(directory: Path, problem: str) -> UserError:
     """What is said to those who want the optimizer of a run that has none."""
     return UserError(
         f"{directory} has no optimizer: its problem is {problem!r}. metaopt.load_theta reads what "
-        "it learned."
+        "it learned; where that is an optimizer of your own, metaopt.train with the same objects "
+        "returns the run, and its load() knows them."
     )
 
 

@@ -43,7 +43,7 @@ class Change(NamedTuple):
     def verdict(self) -> str:
         """``"lower"``, ``"higher"``, ``"equal"`` or ``"not resolved"``; or ``"not finite"``.
 
-        Example:
+        Examples:
           >>> UNKNOWN._replace(difference=Interval(-0.1, 0.2)).verdict
           'not resolved'
         """
@@ -58,7 +58,7 @@ class Change(NamedTuple):
     def headline(self) -> tuple[str, str]:
         """What is to stand in large type, with its interval or without a number, and the rest.
 
-        Example:
+        Examples:
           >>> change = UNKNOWN._replace(theirs=0.266, difference=Interval(-0.0634, 0.009))
           >>> " ".join(change.headline())
           '0.0634 ± 0.0090 lower mean test loss than tuned adam (0.266)'
@@ -78,7 +78,7 @@ class Change(NamedTuple):
     def sentence(self) -> str:
         """The same in one line that begins with the number, for lists.
 
-        Example:
+        Examples:
           >>> UNKNOWN._replace(theirs=2.0, difference=Interval(0.1, 0.24)).sentence()
           '0.10 ± 0.24 higher mean test loss than tuned adam (2), not resolved by 16 seeds'
         """

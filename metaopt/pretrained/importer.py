@@ -65,7 +65,7 @@ def import_theta(
     Raises:
       UserError: for an unknown optimizer, or naming every missing, extra or misshapen entry.
 
-    Example:
+    Examples:
       >>> import_theta("learnable_sgd", {"log_lr": np.float32(-3.0)})
       {'log_lr': Array(-3., dtype=float32)}
     """

@@ -64,7 +64,7 @@ def load(what: str | Path, num_steps: int | None = None) -> optax.GradientTransf
     Raises:
       UserError: if there is none, or it is damaged, of a newer schema or another optimizer's.
 
-    Example:
+    Examples:
       >>> tx = load("mlp-digits", num_steps=200)
     """
     directory = directory_of(what)

@@ -25,7 +25,7 @@ def shipped() -> dict[str, Path]:
     Raises:
       UserError: where two distributions use one name.
 
-    Example:
+    Examples:
       >>> "mlp-digits" in shipped()
       True
     """
@@ -44,7 +44,7 @@ def shipped() -> dict[str, Path]:
 def local(runs: Path = Path("runs")) -> dict[str, Path]:
     """The runs in a folder that hold a trained optimizer, by their paths.
 
-    Example:
+    Examples:
       >>> local(Path("nowhere"))
       {}
     """

@@ -53,7 +53,7 @@ def record(optimizer: LearnedOptimizer, theta: Theta, num_steps: int) -> dict[st
 def deviation(optimizer: LearnedOptimizer, theta: Theta, trace: Mapping[str, np.ndarray]) -> float:
     """How far an optimizer's steps are from recorded ones, as a fraction of a tensor's largest.
 
-    Example:
+    Examples:
       >>> from metaopt.learned_optimizers import LEARNED_OPTIMIZERS
       >>> sgd, faster = (LEARNED_OPTIMIZERS["sgd"](learning_rate=rate) for rate in (0.1, 0.11))
       >>> trace = record(sgd, sgd.init(jax.random.key(0)), num_steps=10)

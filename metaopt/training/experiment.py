@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from metaopt.config.components import call, make
 from metaopt.config.registry import choose, find
-from metaopt.config.schema import Config, OuterConfig, trained_tasks
+from metaopt.config.schema import Config, OuterConfig, from_json, to_json, trained_tasks
 from metaopt.core import inner
 from metaopt.core.errors import UserError
 from metaopt.core.theta import theta_paths, unflatten_theta
@@ -43,12 +43,14 @@ class Experiment(NamedTuple):
         particles over the devices of a mesh, see `metaopt.parallel.sharding`.
       tx: the outer optimizer.
       training: the task and the learned optimizer, where the problem is inner training.
+      named: whether that optimizer is of the catalogue, so that `metaopt.load` can make it.
     """
 
     problem: UnrolledProblem
     estimator: Callable[[Mesh | None], GradientEstimator]
     tx: optax.GradientTransformation
     training: tuple[Task, LearnedOptimizer] | None
+    named: bool
 
 
 class Own(NamedTuple):
@@ -82,11 +84,12 @@ def build(config: Config, own: Own = NOTHING) -> Experiment:
     Raises:
       UserError: naming the value at fault and the valid ones.
 
-    Example:
+    Examples:
       >>> build(Config()).training is not None
       True
     """
     _check_numbers(config)
+    _check_types(own)
     training = None
     if own.problem is not None:
         problem = own.problem
@@ -110,10 +113,21 @@ def build(config: Config, own: Own = NOTHING) -> Experiment:
     tx = own.tx or _outer(config.outer)
     if config.outer.frozen:
         tx = _frozen(tx, config.outer.frozen, problem)
-    return Experiment(problem, estimator, tx, training)
+    return Experiment(problem, estimator, tx, training, training is not None and not own.optimizer)
+
+
+def _check_types(own: Own) -> None:
+    for name, value in own._asdict().items():
+        kind = {"problem": UnrolledProblem, "task": Task, "optimizer": LearnedOptimizer}.get(name)
+        if kind is not None and value is not None and not isinstance(value, kind):
+            raise UserError(
+                f"{name} must be a metaopt.{kind.__name__}, got {value!r}; what has a name is "
+                f"asked for by a metaopt.Config({name}=metaopt.Component(NAME))."
+            )
 
 
 def _check_numbers(config: Config) -> None:
+    from_json(to_json(config))  # every value is of its type
     for name in ("outer_steps", "checkpoint_every", "keep_checkpoints", "log_every"):
         _at_least(1, name, getattr(config, name))
     if config.evaluation.seeds < 2 and config.evaluation.seeds != 0:

@@ -34,7 +34,7 @@ def only_writer(path: Path) -> Iterator[None]:
       UserError: where another process, or another thread of this one, writes the run; where the
         folder cannot be made or written.
 
-    Example:
+    Examples:
       >>> import tempfile
       >>> with tempfile.TemporaryDirectory() as folder, only_writer(Path(folder)):
       ...     with only_writer(Path(folder)):

@@ -116,7 +116,7 @@ def experiment_of(config: Config, directory: RunDirectory, own: Own = NOTHING) -
     Raises:
       UserError: as `build`.
     """
-    if on_primary(directory.has_checkpoint):
+    if on_primary(directory.newest_checkpoint) is not None:
         config = dataclasses.replace(config, start_from=None)
     return build(config, own)
 
@@ -194,7 +194,8 @@ def _train(config, out, experiment, mesh, on_progress, should_stop, on_notice) -
                     checkpoints.save(state, totals)
         checkpoints.save(state, totals)
     whole = {"outer_steps": step} | totals
-    on_primary(lambda: save_run(directory, config, state.theta, whole))
+    task = experiment.training[0] if experiment.training and experiment.named else None
+    on_primary(lambda: save_run(directory, config, state.theta, whole, task))
     if diverged:
         raise UserError(backoff.DIVERGED)
     finished = step >= config.outer_steps
@@ -204,7 +205,7 @@ def _train(config, out, experiment, mesh, on_progress, should_stop, on_notice) -
 def is_tested(config: Config, step: int) -> bool:
     """Whether the test metric is measured after an outer step: the last one always is.
 
-    Example:
+    Examples:
       >>> [step for step in range(1, 6) if is_tested(Config(outer_steps=5, test_every=2), step)]
       [2, 4, 5]
     """

@@ -28,7 +28,7 @@ def read_metrics(run: Any) -> dict[str, np.ndarray]:
     Raises:
       UserError: where there are no metrics.
 
-    Example:
+    Examples:
       >>> read_metrics("nowhere")
       Traceback (most recent call last):
       ...

@@ -32,7 +32,7 @@ class Measurements(NamedTuple):
     def text(self) -> str:
         """The newest value, and the best where that is another one.
 
-        Example:
+        Examples:
           >>> steps, values = np.array([10, 20, 30]), np.array([3.0, 1.5, 2.0])
           >>> Measurements(Metric(), steps, values).text()
           'test loss 2 after outer step 30 (best: 1.5 after 20)'
@@ -67,7 +67,7 @@ def measured_in(run: Any) -> Measurements | None:
 def theta_lines(flat: Mapping[str, np.ndarray]) -> list[str]:
     """The numbers of theta, an entry a leaf; none if they are more than `SMALL`.
 
-    Example:
+    Examples:
       >>> theta_lines({"p": np.float32(0.25), "d": np.float32([2.3, 3.5])})
       ['p = 0.25', 'd = [2.3, 3.5]']
     """
@@ -97,7 +97,7 @@ def outcome(run: Any) -> str:
 def problem_runs(folder: Path = Path("runs")) -> dict[str, str]:
     """The runs in a folder whose problem is no inner training, a line on each by its path.
 
-    Example:
+    Examples:
       >>> problem_runs(Path("nowhere"))
       {}
     """

@@ -42,7 +42,7 @@ def share(particles: int, devices: int, processes: int = 1) -> int:
     Raises:
       UserError: where each process cannot have as many particles.
 
-    Example:
+    Examples:
       >>> share(16, 6)
       4
     """

@@ -80,7 +80,7 @@ def plot_metrics(run: Any, names: Sequence[str] | None = None) -> Figure:
 def smoothed_over(count: int) -> int:
     """Over how many of ``count`` values a running mean is: 2% of them, an odd number.
 
-    Example:
+    Examples:
       >>> smoothed_over(800), smoothed_over(50)
       (17, 1)
     """

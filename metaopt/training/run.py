@@ -1,7 +1,7 @@
 """Meta-training in one call, and a run as an object."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from metaopt.core.files import sha256
 from metaopt.core.theta import nested_theta, unflatten_theta
 from metaopt.core.types import GradientEstimator, LearnedOptimizer, Task, Theta, UnrolledProblem
 from metaopt.estimators.options import Options
-from metaopt.parallel.processes import is_primary, max_over_processes
+from metaopt.parallel.processes import is_primary, max_over_processes, on_primary
 from metaopt.parallel.sharding import particle_mesh
 from metaopt.pretrained import load as pretrained
 from metaopt.training import loop
@@ -40,11 +40,13 @@ class Run:
 
     Attributes:
       path: the directory.
+      own: the objects that `train` was given, where it was it that returned the run: they are in no
+        file.
 
     Raises:
       UserError: where it holds no run.
 
-    Example:
+    Examples:
       >>> Run("nowhere")
       Traceback (most recent call last):
       ...
@@ -52,6 +54,7 @@ class Run:
     """
 
     path: Path
+    own: Own = field(default=NOTHING, repr=False, compare=False)
 
     def __post_init__(self):
         object.__setattr__(self, "path", Path(self.path))
@@ -65,7 +68,19 @@ class Run:
     @property
     def theta(self) -> Theta:
         """Theta as it was saved last, arrays on the default device."""
-        return load_theta(self.path)
+        if self.own.optimizer is None:
+            return load_theta(self.path)
+        fresh = jax.eval_shape(self.own.optimizer.init, jax.random.key(0))
+        return unflatten_theta(flat_theta(self.path), fresh)
+
+    @property
+    def optimizer(self) -> LearnedOptimizer:
+        """What it trains, without its theta.
+
+        Raises:
+          UserError: where the run's problem is no training.
+        """
+        return self.own.optimizer or pretrained.read(self.path)[0]
 
     @property
     def metrics(self) -> dict[str, np.ndarray]:
@@ -87,7 +102,9 @@ class Run:
 
     def load(self, num_steps: int | None = None) -> optax.GradientTransformationExtraArgs:
         """The trained optimizer as an optax transformation; see `metaopt.load`."""
-        return pretrained.load(self.path, num_steps)
+        if self.own.optimizer is None:
+            return pretrained.load(self.path, num_steps)
+        return self.own.optimizer.optimizer(self.theta, num_steps)
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -142,7 +159,7 @@ def train(
         objects without a ``name``; where another process writes the run.
       KeyboardInterrupt: where a signal asked for a stop; everything so far is saved then.
 
-    Example:
+    Examples:
       >>> import tempfile
       >>> with tempfile.TemporaryDirectory() as folder:
       ...     run = train("tiny", out=f"{folder}/run", quiet=True)
@@ -165,7 +182,7 @@ def train(
     with only_writer(path):
         if meta_train(config, path, own=own, devices=devices, console=console) is not None:
             raise KeyboardInterrupt
-    return Run(path)
+    return Run(path, own)
 
 
 def named(config: Config, own: Own, name: str | None) -> Config:
@@ -205,11 +222,14 @@ def meta_train(
     experiment = loop.experiment_of(config, RunDirectory(out), own)  # finds every fault
     made = isinstance(own.estimator, GradientEstimator)
     count = devices or (1 if made else devices_for(config, experiment))
-    resuming = (out / "checkpoints").is_dir()
-    say(
-        f"{'Resuming' if resuming else 'Starting'} {out}: {summary(config)}, on {count} "
-        f"{jax.devices()[0].platform} device{'s' * (count > 1)}; compiling takes a moment."
-    )
+    newest = on_primary(RunDirectory(out).newest_checkpoint)
+    if newest is not None and newest >= config.outer_steps:
+        say(f"{out} has done its {config.outer_steps:,} outer steps.")
+    else:
+        say(
+            f"{'Starting' if newest is None else 'Resuming'} {out}: {summary(config)}, on {count} "
+            f"{jax.devices()[0].platform} device{'s' * (count > 1)}; compiling takes a moment."
+        )
     with stop_on_signals() as stop, show_progress(console) as on_progress:
         stop_when_unread(console, stop)
         result = loop.train(
@@ -244,7 +264,7 @@ def load_theta(what: Any) -> Theta:
     Raises:
       UserError: if there is none, or it is damaged.
 
-    Example:
+    Examples:
       >>> sorted(load_theta("mlp-digits"))
       ['layer_0', 'layer_1', 'layer_2']
     """

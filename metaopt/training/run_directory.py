@@ -48,9 +48,15 @@ class RunDirectory:
             else:
                 self.write(config)
 
-    def has_checkpoint(self) -> bool:
-        """Whether the run has one, good or damaged, to resume from."""
-        return any(path.name.isdecimal() for path in self.checkpoints.glob("*"))
+    def newest_checkpoint(self) -> int | None:
+        """The outer step of the newest, good or damaged; ``None`` where there is none."""
+        names = os.listdir(self.checkpoints) if self.checkpoints.is_dir() else []
+        return max((int(name) for name in names if name.isdecimal()), default=None)
+
+    def is_empty(self) -> bool:
+        """Whether nothing was done that another configuration would lose."""
+        has_metrics = self.metrics.is_file() and self.metrics.stat().st_size > 0
+        return self.newest_checkpoint() is None and not has_metrics
 
     def write(self, config: Config) -> None:
         """Writes the configuration, also in place of one that it may resume."""
@@ -62,7 +68,9 @@ class RunDirectory:
                 f"{self.path} holds something else than a run ({something}, but no config.json): "
                 "choose another --out."
             )
-        if faults := mismatches(self.read_config(), config):
+        if self.is_empty():  # such as one that was mistyped and found no further fault until now
+            self.write(config)
+        elif faults := mismatches(self.read_config(), config):
             raise UserError(
                 f"{self.path} holds a run with another configuration ({'; '.join(faults)}): use "
                 "its values to resume it, or choose another --out."
@@ -140,8 +148,8 @@ def disk_faults(directory: RunDirectory) -> Iterator[None]:
         reason = None if isinstance(error, UserError) else _disk_fault(error)
         if reason is None:
             raise
-        saved = [int(p.name) for p in directory.checkpoints.glob("*") if p.name.isdecimal()]
-        then = f"resumes from outer step {max(saved)}" if saved else "starts anew: none was saved"
+        saved = directory.newest_checkpoint()
+        then = f"resumes from outer step {saved}" if saved else "starts anew: none was saved"
         raise OwnFault(
             f"{directory.path} cannot be written ({reason}): mend that and the same command {then}."
         ) from error

@@ -26,29 +26,42 @@ from metaopt.training.run_directory import RunDirectory
 LIBRARIES = ("metaopt", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
-def save_run(directory: RunDirectory, config: Config, theta: Theta, totals: dict[str, Any]) -> None:
-    """Writes theta; a learned optimizer into ``optimizer/``, with what `load` reads.
+def save_run(
+    directory: RunDirectory,
+    config: Config,
+    theta: Theta,
+    totals: dict[str, Any],
+    task: Task | None,
+) -> None:
+    """Writes theta; that of a learned optimizer into ``optimizer/``, with what `load` reads.
 
     Args:
       directory: the run's.
       config: the run.
       theta: where it stands.
       totals: ``outer_steps``, ``unroll_steps`` and ``seconds`` so far.
+      task: what an optimizer of the catalogue was trained on, the first of a mixture; ``None``
+        where there is no such optimizer.
     """
-    if config.problem.name != "training":
+    is_own = config.problem.name != "training"
+    if is_own:
         write_atomically(directory.path / artefact.THETA, save(flatten_theta(theta)))
+    if task is None:
         return
     directory.optimizer.mkdir(exist_ok=True)
-    horizon, tasks = config.estimator.horizon, trained_tasks(config)
+    horizon, others = config.estimator.horizon, () if is_own else trained_tasks(config)[1:]
+    first = config.problem.name if is_own else config.task.name
+    tasks = {" ".join((first, *(() if is_own else config.task.args))): task}
+    tasks |= {" ".join((one.name, *one.args)): make("task", one) for one in others}
     shapes: dict[str, tuple[int, ...]] = {}
-    for task in tasks:
-        prefix = f"{' '.join((task.name, *task.args))}: " if len(tasks) > 1 else ""
-        shapes |= {prefix + path: shape for path, shape in _shapes(make("task", task)).items()}
+    for name, one in tasks.items():
+        prefix = f"{name}: " if len(tasks) > 1 else ""
+        shapes |= {prefix + path: shape for path, shape in _shapes(one).items()}
     artefact.write(
         directory.optimizer,
         config.optimizer,
         theta,
-        trained_on={"task": config.task.name, "tasks": [task.name for task in tasks]}
+        trained_on={"task": first, "tasks": [first, *(one.name for one in others)]}
         | {"num_steps": horizon}
         | totals,
         trained_range={
@@ -72,7 +85,7 @@ def _shapes(task: Task) -> dict[str, tuple[int, ...]]:
 def versions() -> dict[str, str]:
     """The versions of Python and of the `LIBRARIES` that numbers depend on.
 
-    Example:
+    Examples:
       >>> list(versions())[:2]
       ['python', 'metaopt']
     """

@@ -112,7 +112,7 @@ def compare(
         `metaopt.train` refuses; before the first run starts.
       KeyboardInterrupt: where a signal asked for a stop; everything so far is saved then.
 
-    Example:
+    Examples:
       >>> import tempfile
       >>> from metaopt.estimators import NRES, PES
       >>> from metaopt.tasks import linear_recursion

@@ -1,6 +1,7 @@
 """Meta-training of what is in no catalogue: the same loop, guarded by a name and a digest."""
 
 import dataclasses
+import json
 
 import jax.numpy as jnp
 import numpy as np
@@ -47,8 +48,29 @@ def test_a_problem_of_ones_own_resumes_to_the_bit(tmp_path):
 def test_a_task_and_an_optimizer_of_ones_own(tmp_path):
     run = metaopt.train(TINY, task=quadratic(dim=2), optimizer=sgd(), out=tmp_path / "run", **MINE)
     assert run.finished and run.theta["rates"]["log"].shape == ()
-    with pytest.raises(UserError, match=r"has no optimizer: its problem is 'mine'\. metaopt\.load"):
-        run.load(num_steps=8)
+    params = {"w": jnp.ones(2)}
+    tx = run.load(num_steps=8)
+    updates, _ = tx.update(params, tx.init(params), params)
+    rate = jnp.exp(run.theta["rates"]["log"])
+    np.testing.assert_allclose(updates["w"], -rate * params["w"], rtol=1e-6)
+    assert metaopt.report(run, quiet=True).is_file()
+    assert "mine" in json.loads((run.path / "evaluation.json").read_text())["tasks"]
+    with pytest.raises(UserError, match=r"has no optimizer: .* metaopt\.train with the same"):
+        metaopt.Run(run.path).load(num_steps=8)
+
+
+def test_an_optimizer_of_the_catalogue_on_a_task_of_ones_own_is_loaded_by_everyone(tmp_path):
+    run = metaopt.train(TINY, task=quadratic(dim=2), out=tmp_path / "run", **MINE)
+    params = {"w": jnp.ones(2)}
+    for tx in (run.load(8), metaopt.load(str(run.path), 8)):
+        updates, _ = tx.update(params, tx.init(params), params)
+        np.testing.assert_allclose(updates["w"], -jnp.exp(run.theta["log_lr"]), rtol=1e-6)
+    found = metaopt.evaluate(
+        {"learned": run}, tasks={"q": quadratic(dim=2)}, baselines=["sgd"], num_steps=8, seeds=2
+    )
+    assert found.optimizers[0] == "learned"
+    with pytest.raises(UserError, match="no task is given, and the optimizers name none"):
+        metaopt.evaluate([run.path], baselines=["sgd"], seeds=2)
 
 
 def test_an_outer_optimizer_and_a_made_estimator(tmp_path):
