@@ -132,8 +132,8 @@ def run_trial(
         arguments = (thetas, jax.random.key_data(keys), data)
         file = cache / f"{store.digest(lowered.as_text(), arguments, horizons)}.npz"
         if not anew and (kept := store.read(file)) is not None:
-            curves, (seconds, state_bytes, params_bytes) = kept
-            return _trial(curves, seconds, int(state_bytes), int(params_bytes)), True
+            stored, (seconds, state_bytes, params_bytes) = kept
+            return _trial(stored, seconds, int(state_bytes), int(params_bytes)), True
     compiled = lowered.compile()
     curves: dict[str, np.ndarray] = {}
     for h in horizons:
