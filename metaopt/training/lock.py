@@ -7,7 +7,7 @@ import os
 import socket
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from metaopt.core.errors import UserError
@@ -28,7 +28,7 @@ def only_writer(path: Path) -> Iterator[None]:
     Where the file system has no locks there is one warning and no protection.
 
     Args:
-      path: the run's folder; made where it does not exist, and removed where it stays empty.
+      path: the run's folder; made where it does not exist, and removed again where it stays empty.
 
     Raises:
       UserError: where another process, or another thread of this one, writes the run; where the
@@ -44,10 +44,12 @@ def only_writer(path: Path) -> Iterator[None]:
       metaopt.core.errors.UserError: ... is being written by process ...
     """
     held: list[int] = []
+    made: list[Path] = []
     directory = RunDirectory(path)
 
     def acquire() -> None:
         with disk_faults(directory), unusable(path):
+            made.extend(folder for folder in (path, *path.parents) if not folder.exists())
             path.mkdir(parents=True, exist_ok=True)
             held.extend(_locked(directory.lock))
 
@@ -56,7 +58,10 @@ def only_writer(path: Path) -> Iterator[None]:
         yield
     finally:
         for descriptor in held:
-            _release(directory, descriptor)
+            _release(directory.lock, descriptor)
+        with suppress(OSError):  # where there is something in it, such as the run
+            for folder in made:
+                folder.rmdir()
 
 
 def _locked(file: Path) -> list[int]:
@@ -98,13 +103,11 @@ def _is_in_place(file: Path, descriptor: int) -> bool:
         return False
 
 
-def _release(directory: RunDirectory, descriptor: int) -> None:
+def _release(file: Path, descriptor: int) -> None:
     """Removes the file before the lock is dropped, so that no two processes lock two files."""
     try:
-        if _is_in_place(directory.lock, descriptor):
-            directory.lock.unlink()
-        if not any(directory.path.iterdir()):
-            directory.path.rmdir()
+        if _is_in_place(file, descriptor):
+            file.unlink()
     except OSError:
         pass  # the folder was moved, or can no longer be written; the lock ends all the same
     finally:

@@ -98,7 +98,8 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether all outer steps of the configuration are done."""
-        return self.outer_steps >= self.config.outer_steps
+        newest = RunDirectory(self.path).newest_checkpoint()
+        return newest is not None and newest >= self.config.outer_steps
 
     def load(self, num_steps: int | None = None) -> optax.GradientTransformationExtraArgs:
         """The trained optimizer as an optax transformation; see `metaopt.load`."""
