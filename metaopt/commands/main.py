@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import io
 import logging
 import os
 import re
@@ -33,6 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     0 done; 2 a fault in what was asked for, said in one line; 128 + n stopped by signal n.
     """
     argv = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # for a terminal that has not every letter
+            stream.reconfigure(errors="backslashreplace")
     if argv == ["--version"]:
         print(f"metaopt {version('metaopt')}")
         return 0

@@ -5,6 +5,7 @@ a damaged one is known before it is read and the run resumes from the newest goo
 """
 
 import json
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from metaopt.core.files import json_text, sha256
 from metaopt.core.types import MetaState
 from metaopt.parallel.processes import max_over_processes, on_primary
 from metaopt.training import orbax_leak
+from metaopt.training.plain_path import plain_path
 
 SUMS = "sha256.json"
 
@@ -48,7 +50,8 @@ class Checkpoints:
 
     def __init__(self, directory: Path, keep: int):
         orbax_leak.keep_flat()
-        self._directory = directory.absolute()
+        self._shown, self._closing = directory, ExitStack()
+        self._directory = self._closing.enter_context(plain_path(directory))
         self._manager = ocp.CheckpointManager(
             self._directory,
             options=ocp.CheckpointManagerOptions(
@@ -87,7 +90,7 @@ class Checkpoints:
         steps = on_primary(lambda: sorted(self._manager.all_steps(), reverse=True))
         faults: list[str] = []
         for step in steps:
-            folder = self._directory / str(step)
+            folder, shown = self._directory / str(step), self._shown / str(step)
             fault, particles = on_primary(partial(_inspect, folder))
             if fault is None:
                 own = resize.like_with(like, particles)
@@ -103,11 +106,11 @@ class Checkpoints:
                     if faults:
                         self._manager.reload()
                     return Restored(restored["state"], restored["totals"], faults)
-            faults.append(f"{folder} ({fault or 'another process cannot read it'})")
+            faults.append(f"{shown} ({fault or 'another process cannot read it'})")
         if not steps:
             return None
         raise UserError(
-            f"no checkpoint can be read: {'; '.join(faults)}. Remove {self._directory} to start "
+            f"no checkpoint can be read: {'; '.join(faults)}. Remove {self._shown} to start "
             "anew, or choose another --out."
         )
 
@@ -128,10 +131,11 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind, *_) -> None:
-        if kind is not None and jax.process_count() > 1:
-            return  # a save in flight may wait for a process that is gone
-        self._manager.wait_until_finished()
-        self._manager.close()
+        with self._closing:
+            if kind is not None and jax.process_count() > 1:
+                return  # a save in flight may wait for a process that is gone
+            self._manager.wait_until_finished()
+            self._manager.close()
 
 
 def find_damage(folder: Path) -> str | None:

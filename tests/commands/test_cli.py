@@ -58,7 +58,9 @@ def test_the_evaluation_agrees_with_the_losses_it_stores(trained):
     assert rows["adam"]["rate"] in stored["rates"] and len(stored["rates"]) >= 7
     for name, curve in curves.items():
         assert curve.shape == (9,) and curve[0] == curves["adam"][0]
-        assert rows[name]["mean"]["test"]["mean"] == pytest.approx(np.trapezoid(curve) / 8, rel=1e-5)
+        assert rows[name]["mean"]["test"]["mean"] == pytest.approx(
+            np.trapezoid(curve) / 8, rel=1e-5
+        )
     assert rows["learned sgd"]["final"]["test"]["mean"] == pytest.approx(curves["learned sgd"][-1])
     assert rows["adam"]["final"]["test"]["mean"] <= curves["adam"][-1] * (1 + 1e-6)
     for change in stored["changes"]:
