@@ -156,9 +156,10 @@ def _start_share(
     theta, data, updates = replicated
     keys, phases = share
     start = partial(_start_episode, kernel, rollout, theta, data)
-    particles = jax.vmap(start, (0, None))(keys, updates)
+    started = jax.vmap(start, (0, None))(keys, updates)
+    particles: Population | MortalPopulation = started
     if problem.done is not None:
-        particles = MortalPopulation(*particles, no_lives(len(keys)))
+        particles = MortalPopulation(*started, no_lives(len(keys)))
     windows = particles.episode.horizon // rollout.window  # [n]
     # The small number is for fractions that are a rounding error below a whole window.
     behind = jnp.floor(phases * windows.astype(jnp.float32) + 1e-4).astype(jnp.int32) % windows
