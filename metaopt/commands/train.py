@@ -38,6 +38,7 @@ class Train:
         from metaopt.evaluation.run_report import report_run
         from metaopt.training.lock import only_writer
         from metaopt.training.run import meta_train
+        from metaopt.training.run_directory import RunDirectory, disk_faults
 
         out = self.out or Path("runs") / self.recipe
         with ExitStack() as until_reported:
@@ -49,5 +50,6 @@ class Train:
             if stopped is not None:
                 return 128 + stopped
             if is_primary():
-                report_run(out, Console(quiet=self.quiet))
+                with disk_faults(RunDirectory(out)):
+                    report_run(out, Console(quiet=self.quiet))
         return 0

@@ -39,6 +39,8 @@ def read_metrics(run: Any) -> dict[str, np.ndarray]:
         rows = directory.read_metrics()
     except FileNotFoundError as error:
         raise UserError(f"{run} holds no metrics: there is no metrics.jsonl.") from error
+    except OSError as error:
+        raise UserError(f"{directory.metrics} cannot be read ({error.strerror}).") from error
     if not rows:
         raise UserError(f"{run} holds no metrics yet: it has done no outer step.")
     names = dict.fromkeys(name for row in rows for name in row)

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,9 +69,10 @@ class RunDirectory:
                 f"{self.path} holds something else than a run ({something}, but no config.json): "
                 "choose another --out."
             )
-        if self.is_empty():  # such as one that was mistyped and found no further fault until now
+        faults = mismatches(self.read_config(), config)
+        if self.is_empty():  # such as one that was mistyped, and failed before its first step
             self.write(config)
-        elif faults := mismatches(self.read_config(), config):
+        elif faults:
             raise UserError(
                 f"{self.path} holds a run with another configuration ({'; '.join(faults)}): use "
                 "its values to resume it, or choose another --out."
@@ -108,20 +110,41 @@ class RunDirectory:
             return Metric()
 
     def rewind_metrics(self, step: int) -> None:
-        """Drops the lines of metrics after an outer step, and a half-written last one."""
+        """Drops the lines of metrics after an outer step, and those that cannot be read."""
+        rows = self.read_metrics() if self.metrics.exists() else []
+        kept = [row for row in rows if row["step"] <= step]
+        if step and not kept:
+            warnings.warn(f"{self.metrics} has lost outer steps 1 to {step}.", stacklevel=3)
         if self.metrics.exists():
-            kept = [json_text(row) for row in self.read_metrics() if row["step"] <= step]
-            write_atomically(self.metrics, "".join(kept))
+            write_atomically(self.metrics, "".join(map(json_text, kept)))
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The rows of ``metrics.jsonl``, oldest first; non-finite values are None."""
-        rows = []
-        for line in self.metrics.read_text().splitlines():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                break  # cut off in the middle of a write; nothing valid comes after it
+        """The rows of ``metrics.jsonl``, oldest first; non-finite values are None.
+
+        A last line that was cut off in the middle of a write is left out; other lines that are no
+        rows are, too, with a warning that says how many.
+        """
+        *lines, _ = self.metrics.read_bytes().split(b"\n")
+        rows = [row for row in map(_row, lines) if row is not None]
+        if damaged := len(lines) - len(rows):
+            warnings.warn(
+                f"{damaged} line{'s' * (damaged > 1)} of {self.metrics} cannot be read and "
+                f"{'are' if damaged > 1 else 'is'} left out.",
+                stacklevel=3,
+            )
         return rows
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """A line of metrics; ``None`` where it is none."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    numbers = isinstance(row, dict) and all(
+        value is None or isinstance(value, int | float) for value in row.values()
+    )
+    return row if numbers and isinstance(row.get("step"), int) else None
 
 
 @contextmanager
@@ -135,8 +158,12 @@ def unusable(path: Path) -> Iterator[None]:
         ) from error
 
 
-DISK_FAULTS = ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "EFBIG")
-"""What the operating system says of a disk that is full, or cannot be written."""
+DISK_FAULTS = (
+    *("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "EFBIG"),
+    *("EISDIR", "ENOTDIR", "EEXIST"),
+)
+"""What the operating system says of a disk that is full or cannot be written, and of a folder where
+a file should be or the reverse."""
 
 
 @contextmanager

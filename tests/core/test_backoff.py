@@ -80,7 +80,7 @@ def test_a_diverged_run_ends_with_a_sentence_and_is_saved(tmp_path, monkeypatch)
         outer_steps=1000,
     )
     told = []
-    with pytest.raises(UserError, match=r"no estimate was finite.*smaller outer\.learning_rate"):
+    with pytest.raises(UserError, match=r"no estimate can be used.*smaller outer\.learning_rate"):
         train(config, tmp_path / "run", on_notice=told.append)
     assert len(told) >= HALVINGS and "went back" in told[0]
     assert any((tmp_path / "run" / "checkpoints").iterdir())
