@@ -11,14 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metaopt import UnrolledProblem
+from metaopt import UnrolledProblem, unroll
 from metaopt.tasks import robots
-from metaopt.tasks.physics import physics_of
+from metaopt.tasks.drawing import frames_of
+from metaopt.tasks.physics import physics_of, rows_of
 from metaopt.tasks.policies import policy, tested_by_return
 from metaopt.tasks.robots import Robot
 
 HORIZON = 1000
 """Steps of an episode of the test, and of gymnasium's environments."""
+
+PICTURES = 25
+"""A second, about."""
 
 
 class RobotState(NamedTuple):
@@ -51,7 +55,6 @@ def swimmer(*, hidden: tuple[int, ...] = (), test_episodes: int = 20) -> Unrolle
       UserError: where MuJoCo or gymnasium is not installed.
 
     Example:
-      >>> from metaopt import unroll
       >>> problem = swimmer()
       >>> theta = problem.init_theta(jax.random.key(0))
       >>> state = problem.init(theta, (), 1000, jax.random.key(1))
@@ -163,6 +166,22 @@ def _problem(
         differentiable=False,
         done=None if robot.healthy is None else lambda state: state.ended,
     )
+
+    def render(theta, data, key, seconds):
+        every = max(1, round(1 / (PICTURES * physics.seconds)))
+
+        @jax.jit
+        def episode(theta, key):
+            advance = lambda state, _: (unroll(problem, theta, state, data, every)[0], state)
+            count = max(1, min(HORIZON, round(seconds / physics.seconds)) // every)
+            start = init(theta, data, HORIZON, key)
+            return jax.lax.scan(advance, start, None, length=count)[1]
+
+        states = jax.device_get(episode(theta, key))
+        rows = rows_of(states.physics)[: len(states.ended) - max(0, states.ended.sum() - 1)]
+        return frames_of(robot, rows), 1 / (every * physics.seconds)
+
+    problem = problem._replace(render=render)
     return tested_by_return(problem, HORIZON, test_episodes)
 
 

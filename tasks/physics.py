@@ -40,15 +40,19 @@ class Physics(NamedTuple):
 
     Attributes:
       model: MuJoCo's.
+      file: that it is from.
       width: of a row.
       observed: how many numbers are seen.
+      seconds: of simulated time in a step.
       start: ``(positions [n, q], velocities [n, v]) -> Motion``, these added to the model's own.
       step: ``(physics, ended [n], actions [n, a]) -> Motion``; who has ended stays as it is.
     """
 
     model: Any
+    file: Path
     width: int
     observed: int
+    seconds: float
     start: Callable[[np.ndarray, np.ndarray], Motion]
     step: Callable[[np.ndarray, np.ndarray, np.ndarray], Motion]
 
@@ -57,16 +61,33 @@ def load_mujoco(what: str) -> tuple[Any, Path]:
     """MuJoCo, and the folder of gymnasium's models, which is not imported for them.
 
     Raises:
-      UserError: where one of the two is not installed.
+      UserError: where one of the two is not installed, or MuJoCo does not load.
     """
     gymnasium = find_spec("gymnasium")
     if gymnasium is None or find_spec("mujoco") is None:
         raise UserError(
             f"{what} needs the packages mujoco and gymnasium: pip install 'metaopt[rl]'."
         )
-    import mujoco
-
+    try:
+        import mujoco
+    except Exception as error:  # what it draws with is loaded, too, and fails in any way
+        way = os.environ.get("MUJOCO_GL")
+        raise UserError(
+            f"MuJoCo does not load, with MUJOCO_GL={way!r} in the environment "
+            f"({type(error).__name__}: {error}): install what that names, or leave it out."
+        ) from error
     return mujoco, Path(str(gymnasium.origin)).parent / "envs" / "mujoco" / "assets"
+
+
+def kept_state(mujoco: Any) -> int:
+    """Which parts of MuJoCo's state a row has."""
+    kinds = "TIME", "QPOS", "QVEL", "ACT", "WARMSTART"
+    return sum(int(getattr(mujoco.mjtState, f"mjSTATE_{kind}")) for kind in kinds)
+
+
+def rows_of(bits: np.ndarray) -> np.ndarray:
+    """Rows, float64 ``[.., width]``, from their bits, uint32 ``[.., width, 2]``."""
+    return np.ascontiguousarray(bits).view(np.float64)[..., 0]
 
 
 @cache
@@ -77,10 +98,10 @@ def physics_of(robot: Robot) -> Physics:
       UserError: as `load_mujoco`.
     """
     mujoco, folder = load_mujoco(f"the model {robot.model}")
-    model = _quietly(mujoco, lambda: mujoco.MjModel.from_xml_path(str(folder / robot.model)))
+    file = folder / robot.model
+    model = _quietly(mujoco, lambda: mujoco.MjModel.from_xml_path(str(file)))
     nq, nv, seconds = model.nq, model.nv, robot.frames * model.opt.timestep
-    kinds = "TIME", "QPOS", "QVEL", "ACT", "WARMSTART"
-    kept = sum(int(getattr(mujoco.mjtState, f"mjSTATE_{kind}")) for kind in kinds)
+    kept = kept_state(mujoco)
     width = mujoco.mj_stateSize(model, kept) + 1
     idle: list[Any] = []  # one MjData for each thread that is at work
 
@@ -126,7 +147,7 @@ def physics_of(robot: Robot) -> Physics:
         return motion(rows, extra, 0.0, 0.0)._replace(ended=np.zeros(len(rows), bool))
 
     def step(physics: np.ndarray, ended: np.ndarray, actions: np.ndarray) -> Motion:
-        rows = np.ascontiguousarray(physics).view(np.float64)[..., 0].copy()
+        rows = rows_of(physics).copy()
         before, costs = rows.copy(), robot.effort * np.square(actions, dtype=np.float64).sum(axis=1)
         extra, moving = np.zeros((len(rows), more)), np.flatnonzero(~ended)
 
@@ -152,7 +173,7 @@ def physics_of(robot: Robot) -> Physics:
         reward[rows[:, 0] < before[:, 0] + (~ended) * seconds / 2] = np.nan
         return motion(rows, extra, costs, reward)
 
-    return Physics(model, width, nq - robot.unseen + nv + more, start, step)
+    return Physics(model, file, width, nq - robot.unseen + nv + more, seconds, start, step)
 
 
 def _quietly(mujoco: Any, load: Callable[[], Any]) -> Any:

@@ -12,7 +12,7 @@ from metaopt import Component, Config, OuterConfig, UserError, unroll
 from metaopt.config.recipes import recipe
 from metaopt.estimators import NRES
 from metaopt.parallel.sharding import particle_mesh
-from metaopt.tasks import PROBLEMS, physics, robots
+from metaopt.tasks import PROBLEMS, drawing, physics, robots
 from metaopt.training.experiment import build
 from metaopt.training.loop import train
 
@@ -39,9 +39,9 @@ def robot(name):
     return getattr(robots, name.upper())
 
 
-def positions_of(rows, model):
-    """qpos and qvel of rows of bits."""
-    plain = np.ascontiguousarray(rows).view(np.float64)[..., 0]
+def positions_of(bits, model):
+    """qpos and qvel of rows."""
+    plain = physics.rows_of(bits)
     return plain[:, 1 : 1 + model.nq + model.nv]
 
 
@@ -177,7 +177,7 @@ def test_an_unstable_simulation_is_no_reward(capfd):
     motion = made.start(np.zeros((2, 5)), np.zeros((2, 5)))
     for _ in range(3):
         motion = made.step(motion.physics, np.zeros(2, bool), np.zeros((2, 2), np.float32))
-    rows = np.ascontiguousarray(motion.physics).view(np.float64)[..., 0]
+    rows = physics.rows_of(motion.physics).copy()
     rows[1, 6] = 1e30
     bad = made.step(rows.view(np.uint32).reshape(motion.physics.shape), np.zeros(2, bool),
                     np.zeros((2, 2), np.float32))  # fmt: skip
@@ -224,3 +224,25 @@ def test_bad_values_are_refused(arguments, said):
     with pytest.raises(ValueError) as error:
         PROBLEMS["swimmer"](**arguments)
     assert said in str(error.value)
+
+
+def test_an_episode_is_drawn_until_the_robot_has_fallen():
+    problem = PROBLEMS["hopper"](hidden=(4,))
+    theta = problem.init_theta(jax.random.key(0))
+    theta["layer_1"]["bias"] += 1.0  # topples
+    try:
+        frames, rate = problem.render(theta, (), jax.random.key(1), 2.0)
+    except UserError as error:
+        assert "found nothing to draw with here" in str(error)
+        pytest.skip(str(error))
+    assert rate == 25.0 and 2 < len(frames) < 20
+    assert frames.shape[1:] == (240, 320, 3) and frames.dtype == np.uint8
+    assert (frames[0] != frames[-1]).any()
+
+
+def test_where_nothing_draws_a_sentence_says_so(monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "crayons")
+    with pytest.raises(
+        UserError, match=r"nothing to draw with here \(tried crayons\): install EGL"
+    ):
+        drawing.frames_of(robots.SWIMMER, np.zeros((1, 17)))
