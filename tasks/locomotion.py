@@ -54,7 +54,7 @@ def swimmer(*, hidden: tuple[int, ...] = (), test_episodes: int = 20) -> Unrolle
       ValueError: for widths that are not positive integers, or no test episode.
       UserError: where MuJoCo or gymnasium is not installed.
 
-    Example:
+    Examples:
       >>> problem = swimmer()
       >>> theta = problem.init_theta(jax.random.key(0))
       >>> state = problem.init(theta, (), 1000, jax.random.key(1))
@@ -122,12 +122,13 @@ def _problem(
         bias=bool(hidden),
         last_variance=last_variance,
     )
+    shape: Any = jax.ShapeDtypeStruct
     state_shape = RobotState(
-        jax.ShapeDtypeStruct((physics.width, 2), jnp.uint32),
-        jax.ShapeDtypeStruct((physics.observed,), jnp.float32),
-        jax.ShapeDtypeStruct((), jnp.bool_),
+        physics=shape((physics.width, 2), jnp.uint32),
+        observed=shape((physics.observed,), jnp.float32),
+        ended=shape((), jnp.bool_),
     )
-    reward_shape = jax.ShapeDtypeStruct((), jnp.float32)
+    reward_shape = shape((), jnp.float32)
 
     def start_many(positions, velocities):
         begun = _of_many(physics.start, positions, velocities, dims=(1, 1))

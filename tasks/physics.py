@@ -8,7 +8,8 @@ carries a row as its bit pattern, uint32 ``[.., 2]``, since it has no float64 he
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,28 +34,6 @@ class Motion(NamedTuple):
     observed: np.ndarray
     reward: np.ndarray
     ended: np.ndarray
-
-
-class Physics(NamedTuple):
-    """A robot's model, and how any number of it are started and moved.
-
-    Attributes:
-      model: MuJoCo's.
-      file: that it is from.
-      width: of a row.
-      observed: how many numbers are seen.
-      seconds: of simulated time in a step.
-      start: ``(positions [n, q], velocities [n, v]) -> Motion``, these added to the model's own.
-      step: ``(physics, ended [n], actions [n, a]) -> Motion``; who has ended stays as it is.
-    """
-
-    model: Any
-    file: Path
-    width: int
-    observed: int
-    seconds: float
-    start: Callable[[np.ndarray, np.ndarray], Motion]
-    step: Callable[[np.ndarray, np.ndarray, np.ndarray], Motion]
 
 
 def load_mujoco(what: str) -> tuple[Any, Path]:
@@ -90,6 +69,133 @@ def rows_of(bits: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(bits).view(np.float64)[..., 0]
 
 
+@dataclass(frozen=True)
+class Physics:
+    """A robot's model, and how any number of it are started and moved.
+
+    Attributes:
+      robot: what it is.
+      mujoco: the library.
+      model: MuJoCo's model.
+      file: that it is from.
+      idle: an ``MjData`` for each thread that has been at work.
+    """
+
+    robot: Robot
+    mujoco: Any
+    model: Any
+    file: Path
+    idle: list[Any]
+
+    @cached_property
+    def width(self) -> int:
+        """Of a row."""
+        return self.mujoco.mj_stateSize(self.model, self._kept) + 1
+
+    @cached_property
+    def observed(self) -> int:
+        """How many numbers are seen."""
+        return self.model.nq - self.robot.unseen + self.model.nv + self._beside_observed
+
+    @cached_property
+    def seconds(self) -> float:
+        """Of simulated time in a step."""
+        return self.robot.frames * self.model.opt.timestep
+
+    def start(self, positions: np.ndarray, velocities: np.ndarray) -> Motion:
+        """Robots at the start of an episode.
+
+        Args:
+          positions, velocities: ``[n, q]`` and ``[n, v]``, added to the model's own.
+        """
+        count = len(positions)
+        rows, extra = np.empty((count, self.width)), np.empty((count, self._beside_observed))
+
+        def work(data):
+            for row, seen, moved, pushed in zip(rows, extra, positions, velocities, strict=True):
+                self.mujoco.mj_resetData(self.model, data)
+                data.qpos += moved
+                data.qvel += pushed
+                self.mujoco.mj_forward(self.model, data)
+                self.mujoco.mj_getState(self.model, data, row[:-1], self._kept)
+                row[-1], _, seen[:] = self._beside(data)
+
+        self._with_data(work)
+        return self._motion(rows, extra, np.zeros(count))._replace(ended=np.zeros(count, bool))
+
+    def step(self, bits: np.ndarray, ended: np.ndarray, actions: np.ndarray) -> Motion:
+        """Robots a step later; those that have ended stay as they are.
+
+        Args:
+          bits: uint32 ``[n, width, 2]``.
+          ended: bool ``[n]``.
+          actions: ``[n, a]``.
+        """
+        mujoco, model, robot, kept = self.mujoco, self.model, self.robot, self._kept
+        before, rows = rows_of(bits), rows_of(bits).copy()
+        costs = robot.effort * np.square(actions, dtype=np.float64).sum(axis=1)
+        extra, moving = np.zeros((len(rows), self._beside_observed)), np.flatnonzero(~ended)
+
+        def work(data, part):
+            controls = data.ctrl
+            for i in part:
+                state = rows[i, :-1]
+                mujoco.mj_setState(model, data, state, kept)
+                controls[:] = actions[i]
+                mujoco.mj_step(model, data, robot.frames)
+                mujoco.mj_getState(model, data, state, kept)
+                if robot.beside is not None:
+                    mujoco.mj_rnePostConstraint(model, data)
+                    rows[i, -1], cost, extra[i] = robot.beside(model, data)
+                    costs[i] += cost
+
+        parts = np.array_split(moving, min(_cores(), len(moving)) or 1)
+        _in_threads([partial(self._with_data, work, part) for part in parts])
+        if robot.beside is None:
+            rows[:, -1] = rows[:, 1]
+        reward = robot.forward * (rows[:, -1] - before[:, -1]) / self.seconds - costs
+        begun_anew = rows[:, 0] < before[:, 0] + ~ended * self.seconds / 2
+        return self._motion(rows, extra, np.where(begun_anew, np.nan, reward))
+
+    def _motion(self, rows: np.ndarray, extra: np.ndarray, reward: np.ndarray) -> Motion:
+        """What is seen of the rows, and the reward with that of being healthy."""
+        robot, nq = self.robot, self.model.nq
+        positions, velocities = rows[:, 1 : 1 + nq], rows[:, 1 + nq : 1 + nq + self.model.nv]
+        speeds = np.clip(velocities, -robot.fastest, robot.fastest)
+        seen = np.concatenate([positions[:, robot.unseen :], speeds, extra], axis=1)
+        healthy = np.ones(len(rows), bool)
+        if robot.healthy is not None:
+            healthy = robot.healthy(positions, velocities)
+        return Motion(
+            rows.view(np.uint32).reshape(*rows.shape, 2),
+            seen.astype(np.float32),
+            (reward + robot.alive * healthy).astype(np.float32),
+            ~healthy,
+        )
+
+    def _beside(self, data: Any) -> Beside:
+        if self.robot.beside is None:
+            return Beside(data.qpos[0], 0.0, np.empty(0))
+        return self.robot.beside(self.model, data)
+
+    @cached_property
+    def _beside_observed(self) -> int:
+        return len(self._beside(self.mujoco.MjData(self.model)).observed)
+
+    @cached_property
+    def _kept(self) -> int:
+        return kept_state(self.mujoco)
+
+    def _with_data(self, work: Callable[..., None], *arguments: Any) -> None:
+        """Gives some work an ``MjData`` that nobody else uses meanwhile."""
+        try:
+            data = self.idle.pop()
+        except IndexError:
+            data = self.mujoco.MjData(self.model)
+        work(data, *arguments)
+        self.idle.append(data)
+
+
 @cache
 def physics_of(robot: Robot) -> Physics:
     """The physics of a robot, made once.
@@ -100,80 +206,7 @@ def physics_of(robot: Robot) -> Physics:
     mujoco, folder = load_mujoco(f"the model {robot.model}")
     file = folder / robot.model
     model = _quietly(mujoco, lambda: mujoco.MjModel.from_xml_path(str(file)))
-    nq, nv, seconds = model.nq, model.nv, robot.frames * model.opt.timestep
-    kept = kept_state(mujoco)
-    width = mujoco.mj_stateSize(model, kept) + 1
-    idle: list[Any] = []  # one MjData for each thread that is at work
-
-    def with_data(work: Callable[[Any], None]) -> None:
-        try:
-            data = idle.pop()
-        except IndexError:
-            data = mujoco.MjData(model)
-        work(data)
-        idle.append(data)
-
-    def beside(data: Any) -> Beside:
-        return Beside(data.qpos[0], 0.0, np.empty(0)) if not robot.beside else robot.beside(
-            model, data
-        )  # fmt: skip
-
-    more = len(beside(mujoco.MjData(model)).observed)
-
-    def motion(rows, extra, costs, reward) -> Motion:
-        qpos, qvel = rows[:, 1 : 1 + nq], rows[:, 1 + nq : 1 + nq + nv]
-        seen = qpos[:, robot.unseen :], np.clip(qvel, -robot.fastest, robot.fastest), extra
-        healthy = np.ones(len(rows), bool) if robot.healthy is None else robot.healthy(qpos, qvel)
-        return Motion(
-            rows.view(np.uint32).reshape(len(rows), width, 2),
-            np.concatenate(seen, axis=1, dtype=np.float32, casting="same_kind"),
-            (reward + robot.alive * healthy - costs).astype(np.float32),
-            ~healthy,
-        )
-
-    def start(positions: np.ndarray, velocities: np.ndarray) -> Motion:
-        rows, extra = np.empty((len(positions), width)), np.empty((len(positions), more))
-
-        def work(data):
-            for row, seen, moved, pushed in zip(rows, extra, positions, velocities, strict=True):
-                mujoco.mj_resetData(model, data)
-                data.qpos += moved
-                data.qvel += pushed
-                mujoco.mj_forward(model, data)
-                mujoco.mj_getState(model, data, row[:-1], kept)
-                row[-1], _, seen[:] = beside(data)
-
-        with_data(work)
-        return motion(rows, extra, 0.0, 0.0)._replace(ended=np.zeros(len(rows), bool))
-
-    def step(physics: np.ndarray, ended: np.ndarray, actions: np.ndarray) -> Motion:
-        rows = rows_of(physics).copy()
-        before, costs = rows.copy(), robot.effort * np.square(actions, dtype=np.float64).sum(axis=1)
-        extra, moving = np.zeros((len(rows), more)), np.flatnonzero(~ended)
-
-        def work(data, part):
-            move, ctrl = robot.frames, data.ctrl
-            for i in part:
-                row = rows[i]
-                state = row[:-1]
-                mujoco.mj_setState(model, data, state, kept)
-                ctrl[:] = actions[i]
-                mujoco.mj_step(model, data, move)
-                mujoco.mj_getState(model, data, state, kept)
-                if robot.beside is not None:
-                    mujoco.mj_rnePostConstraint(model, data)
-                    row[-1], cost, extra[i] = robot.beside(model, data)
-                    costs[i] += cost
-
-        parts = np.array_split(moving, min(_cores(), len(moving)) or 1)
-        _in_threads([lambda part=part: with_data(lambda data: work(data, part)) for part in parts])
-        if robot.beside is None:
-            rows[:, -1] = rows[:, 1]
-        reward = robot.forward * (rows[:, -1] - before[:, -1]) / seconds
-        reward[rows[:, 0] < before[:, 0] + (~ended) * seconds / 2] = np.nan
-        return motion(rows, extra, costs, reward)
-
-    return Physics(model, file, width, nq - robot.unseen + nv + more, seconds, start, step)
+    return Physics(robot, mujoco, model, file, [])
 
 
 def _quietly(mujoco: Any, load: Callable[[], Any]) -> Any:

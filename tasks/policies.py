@@ -43,7 +43,7 @@ def policy(
     Raises:
       ValueError: for widths that are not positive integers.
 
-    Example:
+    Examples:
       >>> linear = policy(3, 2, bias=False)
       >>> theta = linear.init(jax.random.key(0))
       >>> theta["layer_0"]["kernel"].shape, linear.outputs(theta, jnp.ones(3)).tolist()

@@ -65,7 +65,7 @@ def to_gif(frames: np.ndarray, rate: float) -> bytes:
       frames: uint8 ``[n, height, width, 3]``.
       rate: of them a second; GIFs count in hundredths of a second.
 
-    Example:
+    Examples:
       >>> to_gif(np.zeros((2, 4, 4, 3), np.uint8), 25.0)[:6]
       b'GIF89a'
     """
