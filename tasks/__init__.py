@@ -13,6 +13,12 @@ from metaopt.tasks.family import small_mlps as small_mlps
 from metaopt.tasks.held_out import diabetes_mlp as diabetes_mlp
 from metaopt.tasks.held_out import digits_autoencoder as digits_autoencoder
 from metaopt.tasks.held_out import digits_cnn as digits_cnn
+from metaopt.tasks.locomotion import ant as ant
+from metaopt.tasks.locomotion import half_cheetah as half_cheetah
+from metaopt.tasks.locomotion import hopper as hopper
+from metaopt.tasks.locomotion import humanoid as humanoid
+from metaopt.tasks.locomotion import swimmer as swimmer
+from metaopt.tasks.locomotion import walker2d as walker2d
 from metaopt.tasks.lorenz import lorenz as lorenz
 
 TASKS = factories(globals(), Task)

@@ -6,13 +6,13 @@ Sutton (1996), in float32. The loss of a step is minus its reward. Nothing is ra
 """
 
 from collections.abc import Callable
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from metaopt import Metric, UnrolledProblem, unroll
+from metaopt import UnrolledProblem
+from metaopt.tasks.policies import policy, tested_by_return
 
 
 class _Environment(NamedTuple):
@@ -45,6 +45,7 @@ def cartpole(*, hidden: tuple[int, ...] = (), test_episodes: int = 100) -> Unrol
       ValueError: for widths that are not positive integers, or no test episode.
 
     Examples:
+      >>> from metaopt import unroll
       >>> problem = cartpole(hidden=(8,))
       >>> theta = problem.init_theta(jax.random.key(0))
       >>> state = problem.init(theta, (), 500, jax.random.key(1))
@@ -178,29 +179,11 @@ def _problem(
     environment: _Environment, hidden: tuple[int, ...], test_episodes: int
 ) -> UnrolledProblem:
     """The problem of learning a policy for an environment."""
-    widths = tuple(hidden)
-    if not all(isinstance(width, int) and width > 0 for width in widths):
-        raise ValueError(f"hidden must hold positive integers, got {hidden}.")
-    if not isinstance(test_episodes, int) or test_episodes < 1:
-        raise ValueError(f"test_episodes must be an integer of at least 1, got {test_episodes!r}.")
-    sizes = (environment.observed, *widths, environment.actions or 1)
-
-    def init_theta(key):
-        """Hidden layers of variance 1 / fan-in, a last one of zeros."""
-        keys = jax.random.split(key, len(sizes))
-        layers: dict[str, Any] = {}
-        for i, (rows, columns) in enumerate(pairwise(sizes)):
-            scale = 0.0 if i == len(widths) else rows**-0.5
-            kernel = scale * jax.random.normal(keys[i], (rows, columns))
-            layers[f"layer_{i}"] = {"kernel": kernel, "bias": jnp.zeros(columns)}
-        return layers
+    network = policy(environment.observed, environment.actions or 1, hidden=hidden)
 
     def act(theta, observed):
-        for i in range(len(sizes) - 1):
-            observed = jnp.tanh(observed) if i else observed
-            layer = theta[f"layer_{i}"]
-            observed = observed @ layer["kernel"] + layer["bias"]
-        return jnp.argmax(observed) if environment.actions else jnp.tanh(observed[0])
+        outputs = network.outputs(theta, observed)
+        return jnp.argmax(outputs) if environment.actions else jnp.tanh(outputs[0])
 
     def step(theta, state, data):
         state, reward = environment.step(state, act(theta, environment.observe(state)))
@@ -209,15 +192,8 @@ def _problem(
     problem = UnrolledProblem(
         init=lambda theta, data, horizon, key: environment.reset(key),
         step=step,
-        init_theta=init_theta,
+        init_theta=network.init,
         differentiable=not environment.actions,
-        test_metric=Metric("return", higher_is_better=True),
         done=environment.done,
     )
-
-    def mean_return(theta, data, key):
-        starts = jax.vmap(environment.reset)(jax.random.split(key, test_episodes))
-        run = lambda start: unroll(problem, theta, start, data, environment.steps)[1].sum()
-        return -jax.vmap(run)(starts).mean()
-
-    return problem._replace(test_loss=mean_return)
+    return tested_by_return(problem, environment.steps, test_episodes)

@@ -5,7 +5,9 @@ from functools import cache
 
 import jax
 import jax.numpy as jnp
+import pytest
 
+from metaopt import UserError
 from metaopt.estimators import ESTIMATORS
 from metaopt.learned_optimizers import LEARNED_OPTIMIZERS
 
@@ -34,3 +36,13 @@ def estimator(name, problem, **arguments):
     arguments = {"particles": 4, "horizon": 8, "window": 2, "sigma": 0.1, "reuse": 4} | arguments
     taken = inspect.signature(factory).parameters
     return factory(problem, **{key: value for key, value in arguments.items() if key in taken})
+
+
+def made_or_skipped(make, *arguments):
+    """What ``make`` makes; skips the test where an extra is not installed."""
+    try:
+        return make(*arguments)
+    except UserError as error:
+        if "metaopt[rl]" not in str(error):
+            raise
+        pytest.skip(str(error))

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metaopt.bench import open_loop
 from metaopt.config.schema import Component, Config
 from metaopt.estimators import NRES
 
@@ -34,10 +35,12 @@ class Case:
     Attributes:
       config: what runs; of its outer loop only the outer optimizer matters.
       rows: rows of the training split, repeated up to so many; as it is where ``None``.
+      robot: what MuJoCo simulates in it, for the yardstick: a model's file and frames a step.
     """
 
     config: Config
     rows: int | None = None
+    robot: tuple[str, int] | None = None
 
 
 def _digits(particles: int, window: int, *, horizon: int = 1000, optimizer: str = "mlp", **task):
@@ -73,7 +76,11 @@ def cases() -> dict[str, Case]:
         f"small_{name}": Case(_digits(8, 20, horizon=200, optimizer=name, batch_size=32))
         for name in sorted(catalogue("learned optimizer"))
     }
-    return named | small
+    robots = {
+        "swimmer": Case(find("recipe", "swimmer_nres"), robot=("swimmer.xml", 4)),
+        "half_cheetah": Case(find("recipe", "half_cheetah_nres"), robot=("half_cheetah.xml", 5)),
+    }
+    return named | (robots if open_loop.is_installed() else {}) | small
 
 
 def run_case(name: str, *, seconds: float, devices: int | None, profile: Path | None) -> dict:
@@ -118,7 +125,8 @@ def time_case(case: Case, *, seconds: float, devices: int | None, profile: str |
       medians of several dispatches; ``flops_per_step``, ``gflops``, ``matmul_gflops`` and
       ``flops_fraction``; ``state_bytes_per_step`` (the particle's state, read and written once),
       ``gbytes``, ``copy_gbytes``, ``bytes_fraction``; ``program_mb`` (arguments and temporaries of
-      the compiled program) and ``peak_mb`` (of the process, until the first update).
+      the compiled program) and ``peak_mb`` (of the process, until the first update). Of a robot
+      also ``open_loop_steps_per_s`` and ``open_loop_fraction``, see `metaopt.bench.open_loop`.
     """
     import jax
     import jax.numpy as jnp
@@ -164,6 +172,8 @@ def time_case(case: Case, *, seconds: float, devices: int | None, profile: str |
         return (time.perf_counter() - began) / count
 
     limits = yardsticks()
+    if case.robot is not None:
+        limits["open_loop_steps_per_s"] = open_loop.rate(*case.robot)
     count = min(256, max(1, round(DISPATCH_SECONDS / outer_steps(1))))
     times: list[float] = []
     rates: dict[str, list[float]] = {name: [] for name in limits}
@@ -179,6 +189,9 @@ def time_case(case: Case, *, seconds: float, devices: int | None, profile: str |
     rate = int(metrics["unroll_steps"][0]) / per_outer  # the first update also counts burning in
     limit = {name: statistics.median(values) for name, values in rates.items()}
     memory = steps.memory_analysis()
+    if case.robot is not None:
+        simulated = limit["open_loop_steps_per_s"]
+        figures |= {"open_loop_steps_per_s": simulated, "open_loop_fraction": rate / simulated}
     return figures | {
         "steps_per_s": rate,
         "outer_ms": 1e3 * per_outer,

@@ -64,6 +64,12 @@ def report_bench(
             console.print(f"{name}: {rows[name]['steps_per_s']:,.0f} unroll steps/s")
     if rows:
         console.print(_cases(rows))
+        for name, row in rows.items():
+            if "open_loop_fraction" in row:
+                console.print(
+                    f"{name}: {row['open_loop_fraction']:.0%} of the "
+                    f"{row['open_loop_steps_per_s']:,.0f} steps/s of mujoco.rollout by itself"
+                )
     if update:
         keep("update", bench_update.time_updates(console))
         console.print(_updates(found["update"]))

@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": "metaopt.commands.evaluate:Evaluate",
     "compare": "metaopt.commands.compare:Compare",
     "diagnose": "metaopt.commands.diagnose:Diagnose",
+    "render": "metaopt.commands.render:Render",
     "bench": "metaopt.commands.bench:Bench",
     "launch": "metaopt.commands.launch:Launch",
     "import": "metaopt.commands.import_public:Import",

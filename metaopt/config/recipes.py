@@ -70,6 +70,31 @@ def _policy(
 _LONG: dict[str, Any] = {"particles": 16, "horizon": 500, "sigma": 0.1}
 
 
+def _robot(
+    problem: str, rate: float, estimator: Options, outer_steps: int, test_every: int
+) -> Config:
+    """The paper's third experiment: a linear policy on MuJoCo."""
+    return Config(
+        problem=Component(problem),
+        estimator=estimator,
+        outer=OuterConfig("sgd", rate, warmup_steps=0, clip_norm=None),
+        outer_steps=outer_steps,
+        test_every=test_every,
+    )
+
+
+def _swimmer(rate: float, estimator: Options) -> Config:
+    return _robot("swimmer", rate, estimator, 200, 10)
+
+
+def _cheetah(rate: float, estimator: Options, outer_steps: int = 1000) -> Config:
+    return _robot("half_cheetah", rate, estimator, outer_steps, 50)
+
+
+_SWIMMING: dict[str, Any] = {"particles": 30, "horizon": 1000, "window": 100, "sigma": 0.3}
+_RUNNING: dict[str, Any] = {"particles": 300, "horizon": 1000, "window": 20, "sigma": 0.004}
+
+
 RECIPES: dict[str, Config] = {
     # The first light: on two CPU cores under three minutes from a cold start to the final table.
     "digits_mlp": Config(outer=OuterConfig(learning_rate=0.02, decay_steps=800), outer_steps=800),
@@ -100,6 +125,15 @@ RECIPES: dict[str, Config] = {
     "pendulum_nres": _policy(
         "pendulum", 0.01, NRES(particles=16, horizon=200, window=20, sigma=0.1), 2000, 100
     ),
+    # Policies on MuJoCo.
+    "swimmer_nres": _swimmer(3.0, NRES(**_SWIMMING)),
+    "swimmer_pes": _swimmer(1.0, PES(**_SWIMMING)),
+    "swimmer_truncated_es": _swimmer(30.0, TruncatedES(**_SWIMMING)),
+    "swimmer_full_es": _swimmer(1.0, FullES(particles=3, horizon=1000, sigma=0.3)),
+    "half_cheetah_nres": _cheetah(3e-5, NRES(**_RUNNING)),
+    "half_cheetah_pes": _cheetah(3e-6, PES(**_RUNNING), 30_000),
+    "half_cheetah_truncated_es": _cheetah(3e-5, TruncatedES(**_RUNNING)),
+    "half_cheetah_full_es": _cheetah(3e-5, FullES(particles=6, horizon=1000, sigma=0.004)),
     # The whole road in seconds, for trying things out.
     "tiny": Config(
         task=Component("quadratic"),

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import numpy as np
 import optax
 
 from metaopt.core.metric import Metric
@@ -116,6 +117,9 @@ class UnrolledProblem(NamedTuple):
         such problems; the estimators by derivatives refuse them.
       loss_after_end: the loss L_t of every step from the end to the horizon. With a reward of 1 for
         every step that an episode lasts, L_t is -1 and this is 0.
+      render: ``(theta, data, key, seconds) -> (frames, rate)``, an episode in pictures for
+        ``metaopt render``: so many seconds of it at most, uint8 ``[n, height, width, 3]``, and how
+        many of them a second. ``None`` if there is nothing to see.
     """
 
     init: Callable[[Theta, PyTree, jax.Array | int, Key], PyTree]
@@ -130,6 +134,7 @@ class UnrolledProblem(NamedTuple):
     test_metric: Metric = Metric()
     done: Callable[[PyTree], jax.Array] | None = None
     loss_after_end: float = 0.0
+    render: Callable[[Theta, PyTree, Key, float], tuple[np.ndarray, float]] | None = None
 
 
 class Estimate(NamedTuple):

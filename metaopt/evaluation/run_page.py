@@ -1,5 +1,6 @@
 """The page of a run: what it found, how it went, how to use it."""
 
+import base64
 import html
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,7 +50,7 @@ def run_page(directory: RunDirectory, config: Config, found: Evaluation | None) 
     )
     parts = [f"<p class='lead'>{html.escape(facts)}</p>"]
     parts += [*_tested(directory)] if found is None else [body(found)]
-    parts += [*_theta(directory)]
+    parts += [*_episode(directory), *_theta(directory)]
     parts += ["<h2>Meta-training</h2>", *_meta_training(rows, config, measured_in(directory.path))]
     line = html.escape(usage(directory.path, config))
     parts.append(f"<h2>Use it</h2><pre>{line}</pre>")
@@ -68,6 +69,14 @@ def _tested(directory: RunDirectory) -> Iterator[str]:
         rest = measured.text().partition(" after ")[2]
         what = html.escape(f"test {measured.metric.name} after {rest}")
         yield f"<p class='verdict'><b>{html.escape(value)}</b> {what}</p>"
+
+
+def _episode(directory: RunDirectory) -> Iterator[str]:
+    """The strip of pictures, where one was drawn."""
+    if directory.strip.is_file():
+        picture = base64.b64encode(directory.strip.read_bytes()).decode()
+        alt = "An episode, from its start on the left to its end on the right"
+        yield f"<figure><img alt='{alt}' src='data:image/png;base64,{picture}'></figure>"
 
 
 def _theta(directory: RunDirectory) -> Iterator[str]:

@@ -32,7 +32,7 @@ h2 {{ font-size: 1.1rem; margin: 2rem 0 .5rem; }}
 .verdict {{ font-size: 1.15rem; margin: 1.5rem 0 .5rem; }}
 .verdict b {{ color: #0b6e99; font-size: 1.7rem; }}
 figure {{ margin: 1.25rem 0; }}
-svg {{ width: 100%; height: auto; }}
+svg, img {{ width: 100%; height: auto; }}
 table {{ border-collapse: separate; border-spacing: 0; width: 100%;
   font-variant-numeric: tabular-nums; }}
 th, td {{ padding: .45rem .4rem; border-bottom: 1px solid #e5e4e0; text-align: right; }}

@@ -21,7 +21,7 @@ class RunDirectory:
     Attributes:
       path: the directory: ``config.json``, ``metrics.jsonl``, ``tensorboard/``, ``checkpoints/``,
         ``optimizer/`` (what `metaopt.load` reads) and the report; ``test_metric.json`` where the
-        problem has a test metric.
+        problem has a test metric; ``episode.png``, a strip of pictures, where it was drawn.
     """
 
     def __init__(self, path: Path):
@@ -30,6 +30,7 @@ class RunDirectory:
         self.config = path / "config.json"
         self.metrics = path / "metrics.jsonl"
         self.test_metric = path / "test_metric.json"
+        self.strip = path / "episode.png"
         self.tensorboard = path / "tensorboard"
         self.checkpoints = path / "checkpoints"
         self.optimizer = path / "optimizer"

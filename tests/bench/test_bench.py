@@ -27,6 +27,16 @@ def test_the_figures_of_a_case_belong_together():
     assert 2 * 4 * 4 < got["state_bytes_per_step"] < 200
 
 
+def test_a_robots_steps_are_a_fraction_of_the_simulators_own():
+    pytest.importorskip("mujoco")
+    case = bench.Case(TINY, robot=("half_cheetah.xml", 5))
+    got = bench.time_case(case, seconds=0.01, devices=1, profile=None)
+    simulated = got["open_loop_steps_per_s"]
+    assert simulated > 0 and got["steps_per_s"] == pytest.approx(
+        got["open_loop_fraction"] * simulated
+    )
+
+
 def test_memory_does_not_grow_with_the_horizon():
     mesh = particle_mesh(1)
 
