@@ -31,7 +31,7 @@ from metaopt.learned_optimizers.features import (
     time_features,
     validate_widths,
 )
-from metaopt.learned_optimizers.transformation import transformation
+from metaopt.learned_optimizers.transformation import learned_optimizer, transformation
 
 RMS_DECAYS = (0.999,)
 FEATURES = tuple(name for name in WIDTHS if name not in ("clipped_gradient", "normalised_gradient"))
@@ -99,7 +99,7 @@ def adafac_mlp(*, hidden: tuple[int, ...] = (4, 4)) -> LearnedOptimizer:
             "rule": rule.init(key, features, time_features(jnp.int32(0)))["params"],
         }
 
-    def optimizer(theta, num_steps=None):
+    def optimizer(theta, num_steps):
         del num_steps  # this rule reads the step, not the horizon
 
         def init(params):
@@ -119,7 +119,7 @@ def adafac_mlp(*, hidden: tuple[int, ...] = (4, 4)) -> LearnedOptimizer:
 
         return transformation("adafac_mlp", init, update)
 
-    return LearnedOptimizer(init_theta, optimizer, _public_paths(len(hidden) + 1))
+    return learned_optimizer("adafac_mlp", init_theta, optimizer, _public_paths(len(hidden) + 1))
 
 
 def _decays(theta) -> Decays:

@@ -39,7 +39,7 @@ from metaopt.learned_optimizers.scheduler import (
     update_losses,
     validate_sizes,
 )
-from metaopt.learned_optimizers.transformation import require_num_steps, transformation
+from metaopt.learned_optimizers.transformation import learned_optimizer, transformation
 from metaopt.learned_optimizers.velo import RMS_DECAY, rule_step
 
 
@@ -115,7 +115,7 @@ def celo(
         step = lambda *tensor: rule_step(rule, weights, *tensor)
         return accumulators, jax.tree.map(step, grads, params, *accumulators)
 
-    def unscheduled(theta, num_steps=None):
+    def unscheduled(theta, num_steps):
         del num_steps
         controls = jnp.full(param_inits, 1 / param_inits)
 
@@ -126,9 +126,7 @@ def celo(
 
         return transformation("celo", init_accumulators, update)
 
-    def scheduled(theta, num_steps=None):
-        horizon = require_num_steps("celo", num_steps)
-
+    def scheduled(theta, horizon):
         def init(params):
             carry = start_carry(theta["scheduler"]["start"], 1)
             return CeloState(jnp.int32(0), init_accumulators(params), init_losses(horizon), carry)
@@ -151,8 +149,10 @@ def celo(
 
         return transformation("celo", init, update, reads=("params", "value"))
 
-    return LearnedOptimizer(
+    return learned_optimizer(
+        "celo",
         init_theta,
         scheduled if scheduler else unscheduled,
         scheduler_paths() | rule_paths(hidden, "rule/"),
+        needs_num_steps=scheduler,
     )

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from metaopt import LearnedOptimizer, Theta
+from metaopt.learned_optimizers.arguments import Number, valid_number
 from metaopt.learned_optimizers.factored import (
     GRADIENT_CLIP,
     Accumulators,
@@ -28,7 +29,7 @@ from metaopt.learned_optimizers.factored import (
     rule_paths,
 )
 from metaopt.learned_optimizers.features import apply, inverse_rms
-from metaopt.learned_optimizers.transformation import transformation
+from metaopt.learned_optimizers.transformation import learned_optimizer, transformation
 
 HIDDEN = (8, 8)
 EPSILON = 1e-9
@@ -51,7 +52,7 @@ class Celo2State(NamedTuple):
 
 
 def celo2(
-    *, learning_rate: float | optax.Schedule = 1e-3, weight_decay: float = 0.0
+    *, learning_rate: Number | optax.Schedule = 1e-3, weight_decay: Number = 0.0
 ) -> LearnedOptimizer:
     """Celo2, 30 -> 8 -> 8 -> 3 and orthogonalised: 347 meta-parameters.
 
@@ -77,7 +78,7 @@ def celo2(
 
 
 def celo2_base(
-    *, learning_rate: float | optax.Schedule = 1e-3, weight_decay: float = 0.0
+    *, learning_rate: Number | optax.Schedule = 1e-3, weight_decay: Number = 0.0
 ) -> LearnedOptimizer:
     """Celo2 without orthogonalisation: the learned direction itself; 347 meta-parameters.
 
@@ -111,6 +112,7 @@ def scale_by_celo2(
       >>> updates, state = tx.update(params, tx.init(params), params)
     """
     rule = FactoredRule(HIDDEN, used=1, epsilon=EPSILON)
+    theta = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), theta)
     decays = fixed_decays(RMS_DECAY)
     adam = optax.scale_by_adam(0.9, 0.95, 1e-8)
 
@@ -141,8 +143,7 @@ def scale_by_celo2(
         clipped = jax.tree.map(lambda g: jnp.clip(g, -GRADIENT_CLIP, GRADIENT_CLIP), matrix_grads)
         accumulators = accumulate(state.accumulators, clipped, decays)
         steps = jax.tree.map(step, clipped, matrices, *accumulators)
-        with jax.numpy_dtype_promotion("standard"):  # optax mixes counters and floats
-            vector_steps, adam_state = adam.update(vector_grads, state.adam)
+        vector_steps, adam_state = adam.update(vector_grads, state.adam)
         joined = jax.tree.map(
             lambda g, matrix, vector: vector if g.ndim < 2 else matrix, grads, steps, vector_steps
         )
@@ -172,15 +173,14 @@ def newton_schulz(x: jax.Array) -> jax.Array:
 
 def _optimizer(name, learning_rate, weight_decay, orthogonalize) -> LearnedOptimizer:
     for argument, value in (("learning_rate", learning_rate), ("weight_decay", weight_decay)):
-        schedule = argument == "learning_rate" and callable(value)
-        if not schedule and not (isinstance(value, (int, float)) and 0 <= value < float("inf")):
-            raise ValueError(f"{argument} must be a finite number of at least 0, got {value!r}.")
+        if not (argument == "learning_rate" and callable(value)):
+            valid_number(argument, value)
     rule = FactoredRule(HIDDEN)
 
     def init_theta(key):
         return rule.init(key, example_features())["params"]
 
-    def optimizer(theta, num_steps=None):
+    def optimizer(theta, num_steps):
         del num_steps  # the schedule is the user's
         step = scale_by_celo2(theta, orthogonalize=orthogonalize)
         tx = optax.chain(
@@ -191,14 +191,13 @@ def _optimizer(name, learning_rate, weight_decay, orthogonalize) -> LearnedOptim
 
         def update(grads, state, params, value):
             del value
-            with jax.numpy_dtype_promotion("standard"):  # optax mixes counters and floats
-                updates, state = tx.update(grads, state, params)
+            updates, state = tx.update(grads, state, params)
             rate = lambda u: VECTOR_RATE * u if u.ndim < 2 else u
             return jax.tree.map(rate, updates), state
 
         return transformation(name, tx.init, update)
 
-    return LearnedOptimizer(init_theta, optimizer, rule_paths(HIDDEN))
+    return learned_optimizer(name, init_theta, optimizer, rule_paths(HIDDEN))
 
 
 def _split(tree):

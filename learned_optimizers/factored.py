@@ -17,7 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metaopt.learned_optimizers.features import ema, later_layers, normalised_product
+from metaopt.learned_optimizers.features import (
+    ema,
+    later_layers,
+    normalised_product,
+    zeros_like,
+)
 
 MOMENTUM_DECAYS = FACTORED_DECAYS = (0.9, 0.99, 0.999)
 GRADIENT_CLIP = 1000.0
@@ -69,11 +74,14 @@ class Decays(NamedTuple):
 
 def fixed_decays(rms: float) -> Decays:
     """The published constants; the second moment's differs between optimizers."""
-    return Decays(jnp.array(MOMENTUM_DECAYS), jnp.array([rms]), jnp.array(FACTORED_DECAYS))
+    constant = lambda *values: jnp.array(values, jnp.float32)
+    return Decays(constant(*MOMENTUM_DECAYS), constant(rms), constant(*FACTORED_DECAYS))
 
 
 def factored_axes(shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """The second largest axis and the largest, the later of equal ones; None below two axes.
+    """The second largest axis and the largest; None below two axes.
+
+    Of equal axes a later one counts as larger, as in the public implementation: a stable sort.
 
     Examples:
       >>> factored_axes((3, 3, 4, 6)), factored_axes((5,))
@@ -96,12 +104,12 @@ def init_accumulators(params: optax.Params) -> Accumulators:
 
     def reduced(p, which):
         if (axes := factored_axes(p.shape)) is None:
-            return jnp.zeros((*p.shape, factored)) if which == 1 else None
-        return jnp.zeros((*(1 if i == axes[which] else n for i, n in enumerate(p.shape)), factored))
+            return zeros_like(p, factored) if which == 1 else None
+        return zeros_like(p.sum(axes[which], keepdims=True), factored)
 
     return Accumulators(
-        momentum=jax.tree.map(lambda p: jnp.zeros((*p.shape, len(MOMENTUM_DECAYS))), params),
-        rms=jax.tree.map(lambda p: jnp.zeros((*p.shape, 1)), params),
+        momentum=zeros_like(params, len(MOMENTUM_DECAYS)),
+        rms=zeros_like(params, 1),
         row=jax.tree.map(lambda p: reduced(p, 1), params),
         column=jax.tree.map(lambda p: reduced(p, 0), params),
     )

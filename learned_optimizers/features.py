@@ -14,6 +14,9 @@ from metaopt import PyTree, Theta
 TIME_SCALES = (1, 3, 10, 30, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5)
 """Inner steps at which `time_features` cross 0."""
 
+SPIKE = 100.0
+"""A gradient this many times larger than those before it is taken for an accident."""
+
 SMALL = 2**16
 """Elements of the largest tensor that `over_elements` puts together with others."""
 
@@ -39,6 +42,40 @@ def ema(old: jax.Array, new: jax.Array, decay: jax.Array | float) -> jax.Array:
       2.0
     """
     return decay * old + (1 - decay) * new
+
+
+def without_spikes(gradient: jax.Array, second_moment: jax.Array, total: jax.Array) -> jax.Array:
+    """The gradient, clipped at `SPIKE` times the largest of its tensor's past.
+
+    Beyond, its square would fill the second moment for many times its memory. The first gradient
+    is as it was.
+
+    Args:
+      gradient: ``[...]``.
+      second_moment: EMA of the squares of those before it ``[...]``, not bias-corrected.
+      total: the EMA's bias correction, what its weights sum to.
+
+    Examples:
+      >>> past = jnp.array([1.0, 0.0])
+      >>> without_spikes(jnp.array([1e20, 2.0]), past, 1.0).tolist()
+      [100.0, 2.0]
+    """
+    largest = jax.lax.stop_gradient(jnp.max(second_moment))
+    has_past = largest > 0
+    root = jnp.sqrt(jnp.where(has_past, largest, 1.0) / jnp.where(has_past, total, 1.0))
+    limit = jnp.where(has_past, SPIKE * root, jnp.inf)
+    return jnp.clip(gradient, -limit, limit)
+
+
+def zeros_like(params: PyTree, width: int) -> PyTree:
+    """Zeros for several numbers an element, sharded as the tensors: leaves ``[..., width]``.
+
+    Examples:
+      >>> zeros_like(jnp.ones(2), 3).shape
+      (2, 3)
+    """
+    spread = lambda p: jnp.broadcast_to(jnp.zeros_like(p)[..., None], (*p.shape, width))
+    return jax.tree.map(spread, params)
 
 
 def inverse_rms(features: jax.Array, epsilon: float = 1e-5) -> jax.Array:

@@ -20,10 +20,15 @@ import jax.numpy as jnp
 import optax
 
 from metaopt import LearnedOptimizer
-from metaopt.learned_optimizers.features import ema, over_elements, validate_widths
+from metaopt.learned_optimizers.features import (
+    ema,
+    over_elements,
+    validate_widths,
+    without_spikes,
+)
 from metaopt.learned_optimizers.scheduled_adam import hyperparameters, init_hyperparameters
 from metaopt.learned_optimizers.scheduler import FRACTIONS, fraction_features
-from metaopt.learned_optimizers.transformation import require_num_steps, transformation
+from metaopt.learned_optimizers.transformation import learned_optimizer, transformation
 
 DECAYS = (0.5, 0.9, 0.99)
 NOMINAL = 2
@@ -102,8 +107,7 @@ def gated_adam(
             x = jax.nn.relu(x) @ (theta[f"kernel_{i}"] / jnp.sqrt(width)) + theta[f"bias_{i}"]
         return x
 
-    def optimizer(theta, num_steps=None):
-        horizon = require_num_steps("gated_adam", num_steps)
+    def optimizer(theta, horizon):
         betas = 1 - jnp.exp(theta["adam"]["log_one_minus_betas"])
 
         def init(params):
@@ -114,6 +118,8 @@ def gated_adam(
             del value
             t = state.step.astype(jnp.float32)
             now = hyperparameters(theta["adam"], t, horizon)
+            clip = lambda g, v: without_spikes(g, v, 1 - now.beta2**t)
+            grads = jax.tree.map(clip, grads, state.nu)
             average = lambda old, new, decay: jax.tree.map(lambda m, g: ema(m, g, decay), old, new)
             momenta = [average(m, grads, betas[i]) for i, m in enumerate(state.momenta)]
             nu = average(state.nu, jax.tree.map(jnp.square, grads), now.beta2)
@@ -138,7 +144,7 @@ def gated_adam(
 
         return transformation("gated_adam", init, update)
 
-    return LearnedOptimizer(init_theta, optimizer)
+    return learned_optimizer("gated_adam", init_theta, optimizer, needs_num_steps=True)
 
 
 def _features(u: jax.Array, v: jax.Array) -> jax.Array:

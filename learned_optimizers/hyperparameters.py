@@ -9,8 +9,11 @@ import jax.numpy as jnp
 import optax
 
 from metaopt import LearnedOptimizer
-from metaopt.learned_optimizers.features import ema
-from metaopt.learned_optimizers.transformation import transformation
+from metaopt.learned_optimizers.arguments import valid_number
+from metaopt.learned_optimizers.features import ema, without_spikes
+from metaopt.learned_optimizers.transformation import learned_optimizer, transformation
+
+EPS_ROOT = 1e-8
 
 
 def sgd(*, learning_rate: float = 0.01) -> LearnedOptimizer:
@@ -25,10 +28,10 @@ def sgd(*, learning_rate: float = 0.01) -> LearnedOptimizer:
     """
     init = _logs(log_lr=("learning_rate", learning_rate))
 
-    def optimizer(theta, num_steps=None):
+    def optimizer(theta, num_steps):
         return _citizen("sgd", optax.sgd(jnp.exp(theta["log_lr"])))
 
-    return LearnedOptimizer(init, optimizer, {"log_lr": "log_lr"})
+    return learned_optimizer("sgd", init, optimizer, {"log_lr": "log_lr"})
 
 
 def sgdm(*, learning_rate: float = 0.01, momentum: float = 0.9) -> LearnedOptimizer:
@@ -43,13 +46,13 @@ def sgdm(*, learning_rate: float = 0.01, momentum: float = 0.9) -> LearnedOptimi
         log_one_minus_momentum=("1 - momentum", 1 - momentum),
     )
 
-    def optimizer(theta, num_steps=None):
+    def optimizer(theta, num_steps):
         momentum = 1 - jnp.exp(theta["log_one_minus_momentum"])
         tx = optax.sgd(jnp.exp(theta["log_lr"]), momentum=momentum)
         return _citizen("sgdm", tx)
 
     paths = {"log_lr": "log_lr", "one_minus_momentum": "log_one_minus_momentum"}
-    return LearnedOptimizer(init, optimizer, paths)
+    return learned_optimizer("sgdm", init, optimizer, paths)
 
 
 def adam(
@@ -67,8 +70,8 @@ def adam(
       beta1: where the first moment's decay starts.
       beta2: where the second moment's decay starts.
       epsilon: where the term that is added to the root starts.
-      eps_root: whether epsilon is added under the root as well, which keeps the update
-        differentiable where the second moment is 0.
+      eps_root: whether 1e-8 is added under the root, as public checkpoints were trained, which
+        keeps the update differentiable where the second moment is 0. It is no part of theta.
     """
     init = _logs(
         log_lr=("learning_rate", learning_rate),
@@ -77,11 +80,11 @@ def adam(
         log_epsilon=("epsilon", epsilon),
     )
 
-    def optimizer(theta, num_steps=None):
+    def optimizer(theta, num_steps):
         lr, eps = jnp.exp(theta["log_lr"]), jnp.exp(theta["log_epsilon"])
         b1 = 1 - jnp.exp(theta["log_one_minus_beta1"])
         b2 = 1 - jnp.exp(theta["log_one_minus_beta2"])
-        under_root = eps if eps_root else 0.0
+        under_root = EPS_ROOT if eps_root else 0.0
 
         def init(params):
             zeros = optax.tree.zeros_like(params)
@@ -93,6 +96,8 @@ def adam(
             # dtypes is strict.
             count = state.count + 1
             t = count.astype(jnp.float32)
+            clip = lambda g, v: without_spikes(g, v, 1 - b2 ** (t - 1))
+            grads = jax.tree.map(clip, grads, state.nu)
             mu = jax.tree.map(lambda m, g: ema(m, g, b1), state.mu, grads)
             nu = jax.tree.map(lambda v, g: ema(v, g**2, b2), state.nu, grads)
 
@@ -110,13 +115,12 @@ def adam(
         "one_minus_beta2": "log_one_minus_beta2",
         "log_epsilon": "log_epsilon",
     }
-    return LearnedOptimizer(init, optimizer, paths)
+    return learned_optimizer("adam", init, optimizer, paths)
 
 
 def _logs(**values: tuple[str, float]):
     for name, value in values.values():
-        if not 0 < value < float("inf"):
-            raise ValueError(f"{name} must be a finite number above 0, got {value!r}.")
+        valid_number(name, value, above=0)
     return lambda key: {leaf: jnp.log(jnp.float32(v)) for leaf, (_, v) in values.items()}
 
 

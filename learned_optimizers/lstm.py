@@ -13,9 +13,15 @@ import jax
 import jax.numpy as jnp
 
 from metaopt import LearnedOptimizer
-from metaopt.learned_optimizers.features import apply, kernel_init, validate_widths
+from metaopt.learned_optimizers.arguments import valid_number
+from metaopt.learned_optimizers.features import (
+    apply,
+    kernel_init,
+    validate_widths,
+    zeros_like,
+)
 from metaopt.learned_optimizers.recurrent import Carry, LSTMCell
-from metaopt.learned_optimizers.transformation import transformation
+from metaopt.learned_optimizers.transformation import learned_optimizer, transformation
 
 PREPROCESSING = 10.0
 
@@ -61,20 +67,18 @@ def lstm(*, hidden: tuple[int, ...] = (20, 20), output_scale: float = 0.1) -> Le
       >>> updates, state = tx.update(params, tx.init(params))
     """
     hidden = validate_widths(hidden)
-    if not (isinstance(output_scale, (int, float)) and 0 < output_scale < float("inf")):
-        raise ValueError(f"output_scale must be a finite number above 0, got {output_scale!r}.")
+    valid_number("output_scale", output_scale, above=0)
     rule = LSTMRule(hidden)
 
     def init_theta(key):
         carries = tuple(Carry(jnp.zeros((1, n)), jnp.zeros((1, n))) for n in hidden)
         return rule.init(key, carries, jnp.zeros(1))["params"]
 
-    def optimizer(theta, num_steps=None):
+    def optimizer(theta, num_steps):
         del num_steps  # the state is all that this rule knows of time
 
         def init(params):
-            zeros = lambda n: jax.tree.map(lambda p: jnp.zeros((*p.shape, n)), params)
-            return tuple(Carry(zeros(n), zeros(n)) for n in hidden)
+            return tuple(Carry(zeros_like(params, n), zeros_like(params, n)) for n in hidden)
 
         def update(grads, state, params, value):
             del params, value
@@ -95,7 +99,7 @@ def lstm(*, hidden: tuple[int, ...] = (20, 20), output_scale: float = 0.1) -> Le
 
         return transformation("lstm", init, update, reads=())
 
-    return LearnedOptimizer(init_theta, optimizer)
+    return learned_optimizer("lstm", init_theta, optimizer)
 
 
 def log_and_sign(gradient: jax.Array) -> jax.Array:

@@ -23,9 +23,10 @@ from metaopt.learned_optimizers.features import (
     over_elements,
     time_features,
     validate_widths,
+    zeros_like,
 )
 from metaopt.learned_optimizers.fused import choose_fused, fused_rule, with_derivatives_of
-from metaopt.learned_optimizers.transformation import transformation
+from metaopt.learned_optimizers.transformation import learned_optimizer, transformation
 
 MOMENTUM_DECAYS = (0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
 EXP_MULT = STEP_MULT = 1e-3
@@ -114,12 +115,11 @@ def mlp(*, hidden: tuple[int, ...] = (32, 32), fused: bool | None = False) -> Le
         features = jnp.zeros((1, 2 + len(MOMENTUM_DECAYS)))
         return rule.init(key, features, time_features(jnp.int32(0)))["params"]
 
-    def optimizer(theta, num_steps=None):
+    def optimizer(theta, num_steps):
         del num_steps  # this rule reads the step, not the horizon
 
         def init(params):
-            zeros = lambda p: jnp.zeros((*p.shape, len(MOMENTUM_DECAYS)))
-            return MLPState(jnp.int32(0), jax.tree.map(zeros, params))
+            return MLPState(jnp.int32(0), zeros_like(params, len(MOMENTUM_DECAYS)))
 
         def update(grads, state, params, value):
             del value
@@ -129,7 +129,7 @@ def mlp(*, hidden: tuple[int, ...] = (32, 32), fused: bool | None = False) -> Le
 
         return transformation("mlp", init, update)
 
-    return LearnedOptimizer(init_theta, optimizer, _public_paths(len(hidden) + 1))
+    return learned_optimizer("mlp", init_theta, optimizer, _public_paths(len(hidden) + 1))
 
 
 def _step(direction, magnitude):

@@ -24,7 +24,7 @@ from metaopt.learned_optimizers.recurrent import (
     start_carry,
     zero_start,
 )
-from metaopt.learned_optimizers.transformation import transformation
+from metaopt.learned_optimizers.transformation import learned_optimizer, transformation
 
 WIDTH = 32
 FEATURES = 19
@@ -89,7 +89,7 @@ def nn_adam() -> LearnedOptimizer:
             "rule": rule.init(key, Carry(**start), jnp.zeros((1, FEATURES)))["params"],
         }
 
-    def optimizer(theta, num_steps=None):
+    def optimizer(theta, num_steps):
         del num_steps  # this rule reads the statistics alone
 
         def init(params):
@@ -123,7 +123,7 @@ def nn_adam() -> LearnedOptimizer:
 
         return transformation("nn_adam", init, update)
 
-    return LearnedOptimizer(init_theta, optimizer, _public_paths())
+    return learned_optimizer("nn_adam", init_theta, optimizer, _public_paths())
 
 
 def in_range(stored: jax.Array) -> jax.Array:

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import optax
 
 from metaopt import Key, LearnedOptimizer, Theta
-from metaopt.learned_optimizers.features import ema
-from metaopt.learned_optimizers.transformation import require_num_steps, transformation
+from metaopt.learned_optimizers.arguments import valid_number
+from metaopt.learned_optimizers.features import ema, without_spikes
+from metaopt.learned_optimizers.transformation import learned_optimizer, transformation
 
 HORIZON = 100
 """T at which the horizon's exponent changes nothing."""
@@ -48,8 +49,7 @@ def scheduled_adam(
     """
     init_theta = init_hyperparameters(learning_rate, weight_decay, knots)
 
-    def optimizer(theta, num_steps=None):
-        horizon = require_num_steps("scheduled_adam", num_steps)
+    def optimizer(theta, horizon):
         b1 = 1 - jnp.exp(theta["log_one_minus_beta1"])
 
         def init(params):
@@ -60,6 +60,8 @@ def scheduled_adam(
             del value
             t = state.count.astype(jnp.float32)
             now = hyperparameters(theta, t, horizon)
+            clip = lambda g, v: without_spikes(g, v, 1 - now.beta2**t)
+            grads = jax.tree.map(clip, grads, state.nu)
             mu = jax.tree.map(lambda m, g: ema(m, g, b1), state.mu, grads)
             nu = jax.tree.map(lambda v, g: ema(v, g * g, now.beta2), state.nu, grads)
             correction = 1 - b1 ** (t + 1)
@@ -69,7 +71,7 @@ def scheduled_adam(
 
         return transformation("scheduled_adam", init, update)
 
-    return LearnedOptimizer(init_theta, optimizer)
+    return learned_optimizer("scheduled_adam", init_theta, optimizer, needs_num_steps=True)
 
 
 class Hyperparameters(NamedTuple):
@@ -90,9 +92,8 @@ def init_hyperparameters(
     learning_rate: float, weight_decay: float, knots: int
 ) -> Callable[[Key], dict[str, jax.Array]]:
     """Where theta starts: ``key -> theta``; arguments and errors as for `scheduled_adam`."""
-    for name, value in (("learning_rate", learning_rate), ("weight_decay", weight_decay)):
-        if not (isinstance(value, (int, float)) and 0 < value < float("inf")):
-            raise ValueError(f"{name} must be a finite number above 0, got {value!r}.")
+    valid_number("learning_rate", learning_rate, above=0)
+    valid_number("weight_decay", weight_decay, above=0)
     if not isinstance(knots, int) or knots < 2:
         raise ValueError(f"knots must be an integer of at least 2, got {knots!r}.")
 

@@ -59,6 +59,8 @@ def update_losses(
 ) -> tuple[LossBuffer, jax.Array]:
     """Takes one more loss, clipped at twice the largest corrected mean.
 
+    One that is not finite changes no corrected mean.
+
     Args:
       buffer: before it.
       loss: float32 scalar.
@@ -73,12 +75,21 @@ def update_losses(
       >>> features.tolist()
       [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     """
-    correction = 1 - buffer.decays ** (step.astype(jnp.float32) + 1)
+    t = step.astype(jnp.float32)
+    correction = 1 - buffer.decays ** (t + 1)
     highest = jnp.max(buffer.means / correction)
-    highest = jnp.where(step == 0, loss, highest)
-    means = ema(buffer.means, jnp.minimum(loss, 2 * jnp.abs(highest)), buffer.decays)
+    is_known = highest != 0
+    clipped = jnp.where(is_known, jnp.minimum(loss, 2 * jnp.abs(highest)), loss)
+    means = ema(buffer.means, clipped, buffer.decays)
+    # The first that says something, but not at step 0: as if all before it had been the same.
+    means = jnp.where(is_known | (step == 0), means, clipped * correction)
+    # Not finite: as if it had been what each mean is already.
+    is_finite = jnp.isfinite(loss)
+    before = 1 - buffer.decays**t
+    unchanged = buffer.means * (correction / jnp.where(step == 0, 1.0, before))
+    means = jnp.where(is_finite, means, unchanged)
     corrected = means / correction
-    minima = jnp.minimum(buffer.minima, corrected)
+    minima = jnp.where(is_finite, jnp.minimum(buffer.minima, corrected), buffer.minima)
 
     span = jnp.maximum(1e-8, corrected[1:] - minima[:-1])
     features = jnp.clip((corrected[:-1] - minima[:-1]) / span - 1, -1, 1)

@@ -41,7 +41,7 @@ from metaopt.learned_optimizers.scheduler import (
     update_losses,
     validate_sizes,
 )
-from metaopt.learned_optimizers.transformation import require_num_steps, transformation
+from metaopt.learned_optimizers.transformation import learned_optimizer, transformation
 
 LossFeatures = Literal["corrected", "released"]
 
@@ -113,8 +113,7 @@ def velo(
             "rule": jax.vmap(init_rule)(jax.random.split(rule_key, param_inits)),
         }
 
-    def optimizer(theta, num_steps=None):
-        horizon = require_num_steps("velo", num_steps)
+    def optimizer(theta, horizon):
         longest = horizon if loss_features == "corrected" else SHORTEST_HALF_LIFE
 
         def init(params):
@@ -152,7 +151,13 @@ def velo(
 
         return transformation("velo", init, update, reads=("params", "value"))
 
-    return LearnedOptimizer(init_theta, optimizer, scheduler_paths() | rule_paths(hidden, "rule/"))
+    return learned_optimizer(
+        "velo",
+        init_theta,
+        optimizer,
+        scheduler_paths() | rule_paths(hidden, "rule/"),
+        needs_num_steps=True,
+    )
 
 
 def rule_step(rule: FactoredRule, weights, gradient, parameter, *statistics) -> jax.Array:

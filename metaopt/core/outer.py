@@ -75,11 +75,11 @@ def make_step(
     def step(state: MetaState, data: PyTree) -> tuple[MetaState, Metrics]:
         key = jax.random.fold_in(state.key, state.step)
         estimate, estimator_state = estimator.estimate(state.theta, state.estimator, data, key)
-        grad_norm = optax.tree.norm(estimate.grad)
+        # In theta's dtypes, also where a problem computes in float64.
+        grad = jax.tree.map(lambda g, leaf: g.astype(leaf.dtype), estimate.grad, state.theta)
+        grad_norm = optax.tree.norm(grad)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes counters and floats
-            updates, opt_state = tx.update(
-                estimate.grad, state.opt_state, state.theta, value=estimate.loss
-            )
+            updates, opt_state = tx.update(grad, state.opt_state, state.theta, value=estimate.loss)
         scale = state.backoff.scale
         updates = jax.tree.map(lambda u: scale.astype(u.dtype) * u, updates)
         (theta, opt_state), remembered, outcome = backoff.step(

@@ -72,6 +72,14 @@ def test_every_estimator_takes_it(name, estimator):
     assert sizes(after) == sizes(state)
 
 
+@pytest.mark.parametrize("name", ["sgd", "gated_adam", "velo"])
+@pytest.mark.parametrize("estimator", MECHANISMS)
+def test_every_estimator_takes_it_in_double_precision(name, estimator):
+    """A program with ``jax_enable_x64``: theta and the outer optimizer stay float32."""
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        test_every_estimator_takes_it(name, estimator)
+
+
 @pytest.mark.parametrize("name, factory", [("celo2", estimators.nres), ("nn_adam", estimators.pes)])
 def test_an_outer_step_moves_theta(name, factory):
     optimizer, theta = made(name)
