@@ -6,6 +6,7 @@ import io
 import re
 import shutil
 import tempfile
+from dataclasses import is_dataclass
 from importlib import import_module
 from pathlib import Path
 
@@ -88,7 +89,8 @@ def _names(module):
         if callable(thing) and getattr(thing, "__module__", "").startswith("metaopt"):
             inside = module.split(".")[-1] in ("tasks", "learned_optimizers")
             where = f"{module}.{name}" if inside else f"{thing.__module__}.{thing.__qualname__}"
-            entries.append(f"::: {where}")
+            options = "\n    options: {inherited_members: true}" if is_dataclass(thing) else ""
+            entries.append(f"::: {where}{options}")
         else:
             values.append(f"`{name}`")
     rest = f"\n\nBeside these: {', '.join(values)}.\n" if values else ""

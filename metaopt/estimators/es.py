@@ -80,7 +80,7 @@ def _estimator(
 
 @dataclass(frozen=True, kw_only=True)
 class GPES(EndingEarly, Reusing, Smoothed):
-    """What `gpes` takes."""
+    """The options of `gpes`, for `metaopt.Config`, JSON and the command line."""
 
     name: ClassVar[str] = "gpes"
 
@@ -157,7 +157,7 @@ def gpes(
 
 @dataclass(frozen=True, kw_only=True)
 class NRES(EndingEarly, Windowed, Smoothed):
-    """What `nres` takes."""
+    """The options of `nres`, for `metaopt.Config`, JSON and the command line."""
 
     name: ClassVar[str] = "nres"
 
@@ -197,7 +197,7 @@ def nres(
 
 @dataclass(frozen=True, kw_only=True)
 class PES(EndingEarly, Windowed, Smoothed):
-    """What `pes` takes."""
+    """The options of `pes`, for `metaopt.Config`, JSON and the command line."""
 
     name: ClassVar[str] = "pes"
 
@@ -236,7 +236,7 @@ def pes(
 
 @dataclass(frozen=True, kw_only=True)
 class ESSingle(EndingEarly, Smoothed):
-    """What `es_single` takes."""
+    """The options of `es_single`, for `metaopt.Config`, JSON and the command line."""
 
     name: ClassVar[str] = "es_single"
     of_another: ClassVar[str | None] = "nres"
@@ -275,7 +275,7 @@ def es_single(
 
 @dataclass(frozen=True, kw_only=True)
 class FullES(Smoothed):
-    """What `full_es` takes."""
+    """The options of `full_es`, for `metaopt.Config`, JSON and the command line."""
 
     name: ClassVar[str] = "full_es"
 

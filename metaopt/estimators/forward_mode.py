@@ -45,7 +45,7 @@ class Tangent(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Forward(Reusing):
-    """What `forward` takes."""
+    """The options of `forward`, for `metaopt.Config`, JSON and the command line."""
 
     name: ClassVar[str] = "forward"
 

@@ -25,7 +25,7 @@ from metaopt.estimators.stagger import FirstEpisode, Stagger
 
 @dataclass(frozen=True, kw_only=True)
 class BPTT(Options):
-    """What `bptt` takes."""
+    """The options of `bptt`, for `metaopt.Config`, JSON and the command line."""
 
     name: ClassVar[str] = "bptt"
 
@@ -94,7 +94,7 @@ def bptt(
 
 @dataclass(frozen=True, kw_only=True)
 class TBPTT(Windowed):
-    """What `tbptt` takes."""
+    """The options of `tbptt`, for `metaopt.Config`, JSON and the command line."""
 
     name: ClassVar[str] = "tbptt"
 

@@ -37,7 +37,7 @@ class Centre(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class TruncatedES(EndingEarly, Windowed, Smoothed):
-    """What `truncated_es` takes."""
+    """The options of `truncated_es`, for `metaopt.Config`, JSON and the command line."""
 
     name: ClassVar[str] = "truncated_es"
 

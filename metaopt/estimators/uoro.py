@@ -51,7 +51,7 @@ class RankOne(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class UORO(Windowed):
-    """What `uoro` takes."""
+    """The options of `uoro`, for `metaopt.Config`, JSON and the command line."""
 
     name: ClassVar[str] = "uoro"
 
