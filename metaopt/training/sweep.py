@@ -48,15 +48,17 @@ class Sweep:
         direction = "higher" if higher else "lower"
         title = f"{first.title}, mean over seeds ± 95%; {direction} is better"
         table = Table(title=title, box=None, pad_edge=False)
-        table.add_column("", overflow="fold")
+        longest = max(len(one.name) for one in self.curves)
+        table.add_column("", overflow="fold", min_width=min(longest, 24))
         best = "highest" if higher else "lowest"
-        for head in ("seeds", last, "range", best, "updates", "unrolled", "depth", "seconds"):
+        for head in ("seeds", last, "range", best, "updates", "unrolled", "seconds"):
             table.add_column(head, justify="right", no_wrap=True)
         for one in self.curves:
             ends, several = one.last, len(one.last) > 1
             mean = str(interval(ends)) if several else f"{ends[0]:.4g}"
             spread = f"{ends.min():.3g}..{ends.max():.3g}" if several else "–"
-            numbers = [f"{one.axes[axis][-1]:.3g}" for axis in AXES]
+            axes = [axis for axis in AXES if axis != "sequential_steps"]  # it is in the picture
+            numbers = [f"{one.axes[axis][-1]:.3g}" for axis in axes]
             table.add_row(one.name, str(len(ends)), mean, spread, f"{one.best:.4g}", *numbers)
         return table
 
