@@ -1,12 +1,11 @@
 """A trained optimizer becomes an optax transformation again."""
 
-import operator
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import optax
 
 from metaopt.config.components import make
@@ -15,12 +14,12 @@ from metaopt.core.theta import unflatten_theta
 from metaopt.core.types import LearnedOptimizer, Theta
 from metaopt.pretrained import artefact
 from metaopt.pretrained.shipped import directory_of
-
-FAR_STEPS = 4
-"""A horizon this many times longer or shorter than those of meta-training is far outside."""
-
-FAR_ELEMENTS = 16
-"""A tensor this many times larger is: four times as wide in two axes."""
+from metaopt.pretrained.trained_range import (
+    TrainedRange,
+    far_shapes,
+    far_steps,
+    trained_range_in,
+)
 
 
 class OutsideTrainedRange(UserWarning):
@@ -50,60 +49,117 @@ def _optimizer(directory: Path, found: artefact.Artefact) -> tuple[LearnedOptimi
         raise UserError(f"{directory}: {error}") from error
 
 
-def load(what: str | Path, num_steps: int | None = None) -> optax.GradientTransformationExtraArgs:
+class LoadedOptimizer(optax.GradientTransformationExtraArgs):
+    """What `load` returns: an optax transformation that knows where it comes from.
+
+    Attributes:
+      name: as it was asked for.
+      theta: the meta-parameters.
+      trained_range: of its meta-training, a `TrainedRange`; ``None`` where that is not known.
+      origin: all of its ``config.json``: the recipe, its cost, versions.
+      directory: of its files.
+    """
+
+    name: str
+    theta: Theta
+    trained_range: TrainedRange | None
+    origin: Mapping[str, Any]
+    directory: Path
+
+
+def load(
+    what: str | Path, num_steps: int | None = None, *, warn_when_passed: bool = True
+) -> LoadedOptimizer:
     """A trained optimizer as an optax transformation; public as `metaopt.load`.
 
-    Warns (`OutsideTrainedRange`), once, where it is used for far more or fewer steps, or on far
-    larger tensors, than it was meta-trained with; of the tensors in ``init``.
+    Warns (`OutsideTrainedRange`), once each, where ``num_steps`` or the tensors in ``init`` are far
+    outside its meta-training, and where an optimizer that knows its end is used 10% beyond it.
 
     Args:
       what: the name of a shipped one, a run's directory, or a directory that `metaopt export` or
         `metaopt import` made.
-      num_steps: how many steps it is going to be used for.
+      num_steps: how many updates it is going to be used for, those before an interruption included.
+      warn_when_passed: whether to look for the end of ``num_steps``. A compiled step then calls
+        back to Python, which costs fractions of a millisecond, keeps it out of JAX's persistent
+        cache, and cannot be exported.
 
     Raises:
       UserError: if there is none, or it is damaged, of a newer schema or another optimizer's.
+      ValueError: for a ``num_steps`` that is missing where it is needed, or no whole number.
 
     Examples:
       >>> tx = load("mlp-digits", num_steps=200)
+      >>> tx.name, tx.trained_range.largest_tensor, tx.origin["trained_on"]["task"]
+      ('mlp-digits', 2048, 'digits_mlp')
     """
     directory = directory_of(what)
     found = artefact.read_artefact(directory)
     optimizer, theta = _optimizer(directory, found)
     tx = optimizer.optimizer(theta, num_steps)
-    if found.trained_range is None:
-        return tx
-    shortest, longest, largest = found.trained_range
+    known = trained_range_in(found.description)
     steps = _concrete(num_steps)
-    if steps is not None and not shortest <= steps * FAR_STEPS <= longest * FAR_STEPS**2:
-        steps_there = f"{longest}" if shortest == longest else f"{shortest} to {longest}"
-        warnings.warn(
-            f"{what} was trained for {steps_there} steps, far from {steps}: it may do worse than "
-            "tuned Adam here.",
-            OutsideTrainedRange,
-            stacklevel=2,
-        )
+    if known is not None and steps is not None:
+        _warn_if_far(what, far_steps(known, steps), stacklevel=3)
     said = False
 
     def init(params):
         nonlocal said
-        here = max(map(np.size, jax.tree.leaves(params)), default=0)
-        if here > FAR_ELEMENTS * largest and not said:
+        state = tx.init(params)
+        if known is not None and not said and (faults := far_shapes(known, params)):
             said = True
-            warnings.warn(
-                f"{what} was trained on tensors of up to {largest:,} elements, far from {here:,}: "
-                "it may do worse than tuned Adam here.",
-                OutsideTrainedRange,
-                stacklevel=2,
-            )
-        return tx.init(params)
+            _warn_if_far(what, faults, stacklevel=3)
+        return state
 
-    return optax.GradientTransformationExtraArgs(init, tx.update)
+    update = tx.update
+    if steps is not None and warn_when_passed and "num_steps" in found.description.get("needs", ()):
+        update = _warning_when_passed(str(what), update, steps)
+    loaded = LoadedOptimizer(init, update)
+    loaded.name, loaded.theta, loaded.trained_range = str(what), theta, known
+    loaded.origin, loaded.directory = found.description, directory
+    return loaded
+
+
+def _warn_if_far(what: str | Path, faults: list[str], stacklevel: int) -> None:
+    if faults:
+        warnings.warn(
+            f"{what} was trained {', '.join(faults)}: it may do worse than tuned Adam here.",
+            OutsideTrainedRange,
+            stacklevel=stacklevel,
+        )
+
+
+def _warning_when_passed(name: str, update: Callable, num_steps: int) -> Callable:
+    """The update, with a warning in the first step beyond the horizon and a tenth of it."""
+    end = num_steps * 11 // 10
+    said = False
+
+    def look(done):
+        nonlocal said
+        if said or done <= end:
+            return
+        said = True
+        warnings.warn(
+            f"{name} was told num_steps={num_steps:,} and has done {int(done):,} updates: it stays "
+            "at the end of its schedule. Load it with the number of updates in all.",
+            OutsideTrainedRange,
+            stacklevel=2,
+        )
+
+    def full_update(updates, state, params=None, **extra_args):
+        updates, state = update(updates, state, params, **extra_args)
+        done = getattr(state, "step", getattr(state, "count", None))
+        if isinstance(done, jax.core.Tracer):
+            call = lambda done: jax.debug.callback(look, done)
+            jax.lax.cond(done == end + 1, call, lambda done: None, done)
+        elif done is not None:
+            look(done)
+        return updates, state
+
+    return full_update
 
 
 def _concrete(num_steps: Any) -> int | None:
     """The number, where it is one: not where it is missing or traced."""
-    try:
-        return operator.index(num_steps)
-    except TypeError:
+    if num_steps is None or isinstance(num_steps, jax.core.Tracer):
         return None
+    return int(num_steps)
