@@ -62,7 +62,8 @@ def pair_leaves(name: str, grads: Any, params: Any | None) -> tuple[Any, Any, An
     """
     if params is None:
         return grads, _clipped(tensors_of(name, grads)), None
-    if jax.tree.structure(grads) != jax.tree.structure(params):
+    structure: Any = jax.tree.structure(grads)
+    if structure != jax.tree.structure(params):
         raise ValueError(f"{name}: {_difference(grads, params)}.")
 
     def gradient(path, p, g):
