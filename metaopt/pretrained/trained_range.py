@@ -1,4 +1,4 @@
-"""What a trained optimizer has seen in meta-training, and where somebody's use of it is far outside.
+"""What a trained optimizer has seen in meta-training, and where a use of it is far outside.
 
 As far as shapes tell: how long runs were, how large tensors, how many there were, how many of them
 had weights (two axes or more: the depth of a network), and of how many axes (vectors, matrices, the
@@ -42,13 +42,15 @@ def trained_range_in(description: Mapping[str, Any]) -> TrainedRange | None:
       KeyError, TypeError, ValueError: where it is something else.
 
     Examples:
-      >>> said = {"num_steps": [50, 200], "largest_tensor": 6, "parameters": {"w": [2, 3], "b": [3]}}
+      >>> said = {"num_steps": [50, 200], "largest_tensor": 6}
+      >>> said["parameters"] = {"w": [2, 3], "b": [3]}
       >>> trained_range_in({"trained_range": said}).weights
       1
     """
     if (said := description.get("trained_range")) is None:
         return None
-    known = TrainedRange(*map(int, said["num_steps"]), int(said["largest_tensor"]))
+    shortest, longest = map(int, said["num_steps"])
+    known = TrainedRange(shortest, longest, int(said["largest_tensor"]))
     # Of several tasks each path has its task's name in front.
     tasks: dict[str, list[tuple[int, ...]]] = {}
     for path, shape in said.get("parameters", {}).items():
@@ -96,6 +98,6 @@ def far_shapes(known: TrainedRange, params: Any) -> list[str]:
         if seen is not None and here > FAR * max(seen, 1):
             faults.append(f"on {seen:,} {what} (here {here:,})")
     if known.axes is not None and (other := {len(s) for s in shapes} - known.axes - {0}):
-        seen = " or ".join(map(str, sorted(known.axes)))
-        faults.append(f"on tensors of {seen} axes (here {', '.join(map(str, sorted(other)))})")
+        axes = " or ".join(map(str, sorted(known.axes)))
+        faults.append(f"on tensors of {axes} axes (here {', '.join(map(str, sorted(other)))})")
     return faults
