@@ -13,6 +13,9 @@ from metaopt.core.metric import Metric
 from metaopt.training.run_directory import RunDirectory
 from metaopt.training.save import flat_theta
 
+FEW = 8
+"""Numbers of theta that a line has room for."""
+
 SMALL = 32
 """As many numbers of theta are shown; of a larger one nothing is."""
 
@@ -77,7 +80,9 @@ def theta_lines(flat: Mapping[str, np.ndarray]) -> list[str]:
 
 
 def theta_text(flat: Mapping[str, np.ndarray]) -> str:
-    """The same in a line."""
+    """The same in a line, where theta has at most `FEW` numbers."""
+    if sum(np.size(leaf) for leaf in flat.values()) > FEW:
+        return ""
     return ", ".join(theta_lines(flat))
 
 

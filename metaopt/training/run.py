@@ -190,14 +190,14 @@ def named(config: Config, own: Own, name: str | None) -> Config:
     """The configuration of objects: their name, and a digest that tells others of that name.
 
     Raises:
-      UserError: for no name, or that of a problem of the catalogue.
+      UserError: for no name.
     """
     if name is None:
         raise UserError(
             "give what is yours a name, as in metaopt.train(..., name='mine', out=...)."
         )
-    if name == "training" or name in catalogue("problem"):
-        raise UserError(f"{name!r} is a problem of the catalogue: give yours another name.")
+    if name == "training":
+        raise UserError("'training' is what inner training is called: give yours another name.")
     made = build(config, own)
     theta = jax.eval_shape(made.problem.init_theta, jax.random.key(0))
     shapes = jax.tree.flatten_with_path((theta, jax.eval_shape(made.tx.init, theta)))[0]
@@ -225,7 +225,8 @@ def meta_train(
     count = devices or (1 if made else devices_for(config, experiment))
     newest = on_primary(RunDirectory(out).newest_checkpoint)
     if newest is not None and newest >= config.outer_steps:
-        say(f"{out} has done its {config.outer_steps:,} outer steps.")
+        asked = "its" if newest == config.outer_steps else f"{newest:,} outer steps, more than the"
+        say(f"{out} has done {asked} {config.outer_steps:,} outer steps.")
     else:
         say(
             f"{'Starting' if newest is None else 'Resuming'} {out}: {summary(config)}, on {count} "
@@ -274,7 +275,8 @@ def load_theta(what: Any) -> Theta:
     if problem is None or problem.name == "training":
         return pretrained.read(what)[1]
     flat = flat_theta(what)
-    if problem.name not in catalogue("problem"):
+    is_own = any(arg.startswith("digest=") for arg in problem.args)
+    if is_own or problem.name not in catalogue("problem"):
         return nested_theta(flat)
     fresh = jax.eval_shape(make("problem", problem).init_theta, jax.random.key(0))
     return unflatten_theta(flat, fresh)

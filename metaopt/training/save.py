@@ -114,7 +114,7 @@ def flat_theta(what: Any) -> dict[str, np.ndarray]:
         return artefact.read_artefact(directory_of(what)).flat
     file = directory.path / artefact.THETA
     try:
-        return load(file.read_bytes())
+        return dict(sorted(load(file.read_bytes()).items()))  # it keeps them in no fixed order
     except FileNotFoundError as error:
         raise UserError(f"{directory.path} holds no theta: `metaopt train` saves one.") from error
     except (OSError, SafetensorError) as error:

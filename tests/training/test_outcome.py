@@ -12,7 +12,7 @@ from metaopt import Metric, UserError
 from metaopt.commands import main as command_line
 from metaopt.estimators import NRES
 from metaopt.tasks import linear_recursion
-from metaopt.training.outcome import Measurements, measured_in, theta_text
+from metaopt.training.outcome import Measurements, measured_in, theta_lines, theta_text
 
 OPTIONS = NRES(particles=4, horizon=8, window=2, sigma=0.1)
 RETURN = Metric("return", "points", higher_is_better=True)
@@ -77,8 +77,10 @@ def test_progress_says_the_newest(tmp_path, capsys):
 
 
 def test_a_large_theta_is_not_printed():
-    assert theta_text({"a": np.zeros(16), "b": np.zeros(16)}).count("0") == 32
-    assert theta_text({"a": np.zeros(33)}) == ""
+    many = {"a": np.zeros(16), "b": np.zeros(16)}
+    assert theta_text({"a": np.zeros(4), "b": np.zeros(4)}).count("0") == 8
+    assert theta_text(many) == "" and "".join(theta_lines(many)).count("0") == 32
+    assert theta_lines({"a": np.zeros(33)}) == []
 
 
 def test_load_says_what_export_says_and_load_theta_reads(run):

@@ -101,7 +101,6 @@ def test_a_run_starts_from_the_theta_of_another_problem_run(tmp_path):
         ({"tx": optax.sgd(0.1)}, "problem.args: ('digest="),
         ({"estimator": dataclasses.replace(OPTIONS, sigma=0.2)}, "estimator.sigma: 0.1 there"),
         ({"name": None}, "give what is yours a name"),
-        ({"name": "lorenz"}, "'lorenz' is a problem of the catalogue"),
         ({"out": None}, "say where the run goes"),
         ({"estimator": nres(linear_recursion(), particles=4, horizon=8, window=2, sigma=0.1),
           "devices": 2}, "an estimator that is made already runs on one device"),
