@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from metaopt import LearnedOptimizer
+from metaopt.learned_optimizers.equal_shapes import over_tensors
 from metaopt.learned_optimizers.factored import (
     FACTORED_DECAYS,
     MOMENTUM_DECAYS,
@@ -21,6 +22,7 @@ from metaopt.learned_optimizers.factored import (
     Accumulators,
     Decays,
     accumulate,
+    collected,
     element_features,
     init_accumulators,
 )
@@ -108,13 +110,15 @@ def adafac_mlp(*, hidden: tuple[int, ...] = (4, 4)) -> LearnedOptimizer:
         def update(grads, state, params, value):
             del value
             time = time_features(state.step)
-            accumulators = accumulate(state.accumulators, grads, _decays(theta))
+            decays = _decays(theta)
 
-            def step(*statistics):
-                features = element_features(*statistics, vector_epsilon=1e-6)
-                return -apply(rule, theta["rule"], features, time)
+            def step(g, p, *old):
+                new = accumulate(Accumulators(*old), g, decays)
+                features = element_features(g, p, *new, vector_epsilon=1e-6)
+                return -apply(rule, theta["rule"], features, time), new
 
-            updates = jax.tree.map(step, grads, params, *accumulators)
+            results = over_tensors(step, grads, params, *state.accumulators)
+            updates, accumulators = collected(results, grads)
             return updates, AdafacMLPState(state.step + 1, accumulators)
 
         return transformation("adafac_mlp", init, update)

@@ -16,11 +16,13 @@ import jax
 import jax.numpy as jnp
 
 from metaopt import LearnedOptimizer
+from metaopt.learned_optimizers.equal_shapes import over_tensors
 from metaopt.learned_optimizers.factored import (
     GRADIENT_CLIP,
     Accumulators,
     FactoredRule,
     accumulate,
+    collected,
     example_features,
     fixed_decays,
     init_accumulators,
@@ -109,11 +111,15 @@ def celo(
     def follow_rule(theta, controls, grads, accumulators, params):
         """The accumulators after these gradients, and the rule's step with K weights mixed."""
         grads = jax.tree.map(lambda g: jnp.clip(g, -GRADIENT_CLIP, GRADIENT_CLIP), grads)
-        accumulators = accumulate(accumulators, grads, decays)
         mix = lambda w: jnp.tensordot(controls, w, axes=1) / param_inits
         weights = jax.tree.map(mix, theta["rule"])
-        step = lambda *tensor: rule_step(rule, weights, *tensor)
-        return accumulators, jax.tree.map(step, grads, params, *accumulators)
+
+        def step(g, p, *old):
+            new = accumulate(Accumulators(*old), g, decays)
+            return rule_step(rule, weights, g, p, *new), new
+
+        steps, accumulators = collected(over_tensors(step, grads, params, *accumulators), grads)
+        return accumulators, steps
 
     def unscheduled(theta, num_steps):
         del num_steps

@@ -17,11 +17,13 @@ import optax
 
 from metaopt import LearnedOptimizer, Theta
 from metaopt.learned_optimizers.arguments import Number, valid_number
+from metaopt.learned_optimizers.equal_shapes import over_tensors
 from metaopt.learned_optimizers.factored import (
     GRADIENT_CLIP,
     Accumulators,
     FactoredRule,
     accumulate,
+    collected,
     element_features,
     example_features,
     fixed_decays,
@@ -122,8 +124,9 @@ def scale_by_celo2(
             step = newton_schulz(step)
         return step * inverse_rms(step[..., None], EPSILON)
 
-    def step(g, p, *statistics):
-        features = element_features(g, p, *statistics, rms_epsilon=1e-8)
+    def step(g, p, *old):
+        new = accumulate(Accumulators(*old), g, decays)
+        features = element_features(g, p, *new, rms_epsilon=1e-8)
         over_leading_axes = matrix_step
         for _ in range(g.ndim - 2):
             over_leading_axes = jax.vmap(over_leading_axes)
@@ -131,7 +134,7 @@ def scale_by_celo2(
             lead = g.shape[:-2]
             whole = lambda x: jnp.broadcast_to(x, (*lead, *x.shape[-3:]))
             features = {name: whole(x) for name, x in features.items()}
-        return over_leading_axes(features)
+        return over_leading_axes(features), new
 
     def init(params):
         matrices, vectors = _split(params)
@@ -141,8 +144,8 @@ def scale_by_celo2(
         del value
         (matrix_grads, vector_grads), (matrices, _) = _split(grads), _split(params)
         clipped = jax.tree.map(lambda g: jnp.clip(g, -GRADIENT_CLIP, GRADIENT_CLIP), matrix_grads)
-        accumulators = accumulate(state.accumulators, clipped, decays)
-        steps = jax.tree.map(step, clipped, matrices, *accumulators)
+        results = over_tensors(step, clipped, matrices, *state.accumulators)
+        steps, accumulators = collected(results, clipped)
         vector_steps, adam_state = adam.update(vector_grads, state.adam)
         joined = jax.tree.map(
             lambda g, matrix, vector: vector if g.ndim < 2 else matrix, grads, steps, vector_steps

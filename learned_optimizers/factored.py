@@ -136,6 +136,16 @@ def accumulate(old: Accumulators, grads: optax.Updates, decays: Decays) -> Accum
     )
 
 
+def collected(
+    results: list[tuple[jax.Array, Accumulators]], like: optax.Updates
+) -> tuple[optax.Updates, Accumulators]:
+    """Steps and accumulators as trees, from those of single tensors in the order of the leaves."""
+    tree = lambda leaves: jax.tree.unflatten(jax.tree.structure(like), list(leaves))
+    steps, new = zip(*results, strict=True) if results else ((), ())
+    fields = (tree(getattr(one, name) for one in new) for name in Accumulators._fields)
+    return tree(steps), Accumulators(*fields)
+
+
 def element_features(
     gradient: jax.Array,
     parameter: jax.Array,

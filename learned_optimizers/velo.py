@@ -17,11 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from metaopt import LearnedOptimizer
+from metaopt.learned_optimizers.equal_shapes import over_tensors
 from metaopt.learned_optimizers.factored import (
     GRADIENT_CLIP,
     Accumulators,
     FactoredRule,
     accumulate,
+    collected,
     element_features,
     example_features,
     fixed_decays,
@@ -126,7 +128,7 @@ def velo(
             shared = fraction_features(state.step.astype(jnp.float32) / horizon), loss_inputs
 
             before = state.accumulators
-            rows = jax.tree.map(
+            rows = over_tensors(
                 lambda p, m, v: tensor_features(p, m, v, *shared),
                 params, before.momentum, before.rms,
             )  # fmt: skip
@@ -134,19 +136,18 @@ def velo(
                 scheduler,
                 theta["scheduler"]["network"],
                 state.carry,
-                jnp.stack(jax.tree.leaves(rows)),
+                jnp.stack(rows),
             )
             mix = lambda w: MIX_MULT / param_inits * jnp.tensordot(controls, w, axes=1)
             weights = jax.tree.map(mix, theta["rule"])  # leaves [tensors, ...]
 
-            accumulators = accumulate(before, grads, decays)
-            index = jax.tree.unflatten(jax.tree.structure(grads), range(len(sizes)))
+            def step(g, p, *old_and_own):
+                *old, own, size = old_and_own
+                new = accumulate(Accumulators(*old), g, decays)
+                return -size * rule_step(rule, own, g, p, *new), new
 
-            def step(i, *tensor):
-                own = jax.tree.map(lambda w: w[i], weights)
-                return -sizes[i] * rule_step(rule, own, *tensor)
-
-            updates = jax.tree.map(step, index, grads, params, *accumulators)
+            results = over_tensors(step, grads, params, *before, rows=(weights, sizes))
+            updates, accumulators = collected(results, grads)
             return updates, VeLOState(state.step + 1, accumulators, losses, carry)
 
         return transformation("velo", init, update, reads=("params", "value"))
