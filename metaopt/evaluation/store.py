@@ -42,7 +42,7 @@ def write(file: Path, curves: dict[str, np.ndarray], facts: list[float]) -> None
 def read(file: Path) -> Kept | None:
     """What `write` kept; ``None`` if it is not there, or damaged: it is then run again."""
     try:
-        with np.load(file) as stored:
+        with file.open("rb") as stream, np.load(stream) as stored:
             arrays = {name: stored[name] for name in stored.files}
         facts = arrays.pop("facts").tolist()
         return arrays, facts

@@ -63,8 +63,8 @@ class MetricsWriter:
         from tensorboardX.proto.event_pb2 import SessionLog
 
         directory.rewind_metrics(step)
-        self._file = directory.metrics.open("a")
         directory.tensorboard.mkdir(exist_ok=True)
+        self._file = directory.metrics.open("a")
         name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}"
         self._board = RecordWriter(str(directory.tensorboard / name))
         self._tell_board(0, file_version="brain.Event:2")

@@ -44,7 +44,9 @@ def stop_on_signals() -> Iterator[Request]:
             _leave_the_terminal()
         signal.signal(number, previous[number])  # the second time it means it
 
-    heard = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+    asked = (signal.SIGINT, signal.SIGTERM)  # by name, also of a shell's background job
+    ignored = lambda n: n not in asked and signal.getsignal(n) is signal.SIG_IGN
+    heard = [number for number in STOPPING if not ignored(number)]
     previous = {number: signal.signal(number, handle) for number in heard}
     try:
         yield request
