@@ -30,7 +30,7 @@ def over_tensors(rule: Callable[..., Any], *trees: Any, rows: Any = ()) -> list[
       >>> [float(x) for x in over_tensors(lambda x, i: x.sum() + i, tree, rows=jnp.arange(3.0))]
       [6.0, 3.0, 2.0]
     """
-    structure = jax.tree.structure(trees[0])
+    structure: Any = jax.tree.structure(trees[0])
     tensors = list(zip(*(structure.flatten_up_to(tree) for tree in trees), strict=True))
     groups: dict[Any, list[int]] = {}
     for i, tensor in enumerate(tensors):

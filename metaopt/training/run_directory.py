@@ -51,7 +51,7 @@ class RunDirectory:
                 self.write(config)
 
     def newest_checkpoint(self) -> int | None:
-        """The outer step of the newest, good or damaged; ``None`` where there is none."""
+        """The outer step of the newest, good or damaged; ``None`` for a run without checkpoints."""
         names = os.listdir(self.checkpoints) if self.checkpoints.is_dir() else []
         return max((int(name) for name in names if name.isdecimal()), default=None)
 
