@@ -100,7 +100,7 @@ def test_the_shipped_optimizer_trains_a_network():
 
     import metaopt
 
-    tx = metaopt.load(ROOT / "checkpoints" / "mlp-digits", num_steps=50)
+    tx = metaopt.load(ROOT / "checkpoints" / "mlp-digits", num_steps=200)
     params = {"w": jnp.zeros((4, 3)), "b": jnp.zeros(3)}
     x = jax.random.normal(jax.random.key(0), (64, 4))
     y = jnp.argmax(x[:, :3], axis=1)

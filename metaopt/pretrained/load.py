@@ -68,7 +68,7 @@ class LoadedOptimizer(optax.GradientTransformationExtraArgs):
 
 
 def load(
-    what: str | Path, num_steps: int | None = None, *, warn_when_passed: bool = True
+    what: str | Path, num_steps: int | None = None, *, warn_when_passed: bool = False
 ) -> LoadedOptimizer:
     """A trained optimizer as an optax transformation; public as `metaopt.load`.
 
@@ -79,7 +79,7 @@ def load(
       what: the name of a shipped one, a run's directory, or a directory that `metaopt export` or
         `metaopt import` made.
       num_steps: how many updates it is going to be used for, those before an interruption included.
-      warn_when_passed: whether to look for the end of ``num_steps``. A compiled step then calls
+      warn_when_passed: whether to warn 10% beyond ``num_steps``. A compiled step then calls
         back to Python, which costs fractions of a millisecond, keeps it out of JAX's persistent
         cache, and cannot be exported.
 

@@ -252,7 +252,9 @@ def test_what_is_loaded_says_what_it_is():
 def test_num_steps_that_are_passed_are_said_once(jit):
     """By 10%, with MultiSteps, which counts micro-batches, and after an interruption."""
     params = jnp.ones(2)
-    tx = optax.MultiSteps(metaopt.load("scheduled-adam-small", num_steps=100), 2)
+    tx = optax.MultiSteps(
+        metaopt.load("scheduled-adam-small", num_steps=100, warn_when_passed=True), 2
+    )
     state = tx.init(params)
     state = state._replace(
         inner_opt_state=state.inner_opt_state._replace(count=jnp.int32(109))  # as it was saved
