@@ -1,6 +1,7 @@
 """Shared fixtures; compile time is most of this suite, so a program is compiled once."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,14 @@ FAST_TO_COMPILE = "--xla_backend_optimization_level=0"
 if version("jaxlib").startswith("0.10."):  # later ones do not know the flag, and end Python
     FAST_TO_COMPILE += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", FAST_TO_COMPILE)
+
+# Tests send these; whoever runs the suite in the background or under nohup ignores them.
+for number, handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 # One for all workers and the processes that they start; whoever is here first removes it.
 if "METAOPT_TESTS" not in os.environ:
