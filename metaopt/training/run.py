@@ -223,6 +223,7 @@ def meta_train(
     experiment = loop.experiment_of(config, RunDirectory(out), own)  # finds every fault
     made = isinstance(own.estimator, GradientEstimator)
     count = devices or (1 if made else devices_for(config, experiment))
+    on_primary(lambda: RunDirectory(out).check(config))
     newest = on_primary(RunDirectory(out).newest_checkpoint)
     if newest is not None and newest >= config.outer_steps:
         asked = "its" if newest == config.outer_steps else f"{newest:,} outer steps, more than the"
@@ -234,6 +235,7 @@ def meta_train(
         )
     with stop_on_signals() as stop, show_progress(console) as on_progress:
         stop_when_unread(console, stop)
+        stop.on_signal = lambda: say("Stopping: the outer step is finished and saved first.")
         result = loop.train(
             config,
             out,

@@ -43,12 +43,32 @@ class RunDirectory:
         """
         with unusable(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            names = (p.name for p in self.path.iterdir() if p.suffix != ".tmp")
-            present = sorted(name for name in names if name != self.lock.name)
-            if present:
-                self._check(config, present[0])
-            else:
+            self.check(config)
+            if self.is_empty():  # also one that was mistyped, and failed before its first step
                 self.write(config)
+
+    def check(self, config: Config) -> None:
+        """Checks that the directory is missing, empty or holds this very run.
+
+        Raises:
+          UserError: where it holds another run or something else.
+        """
+        names = (p.name for p in self.path.iterdir()) if self.path.is_dir() else ()
+        ours = lambda name: name == self.lock.name or name.endswith(".tmp")
+        present = sorted(name for name in names if not ours(name))
+        if not present:
+            return
+        if not self.config.is_file():
+            raise UserError(
+                f"{self.path} holds something else than a run ({present[0]}, but no config.json): "
+                "choose another --out."
+            )
+        faults = mismatches(self.read_config(), config)
+        if faults and not self.is_empty():
+            raise UserError(
+                f"{self.path} holds a run with another configuration ({'; '.join(faults)}): use "
+                "its values to resume it, or choose another --out."
+            )
 
     def newest_checkpoint(self) -> int | None:
         """The outer step of the newest, good or damaged; ``None`` for a run without checkpoints."""
@@ -63,21 +83,6 @@ class RunDirectory:
     def write(self, config: Config) -> None:
         """Writes the configuration, also in place of one that it may resume."""
         write_atomically(self.config, to_json(config))
-
-    def _check(self, config: Config, something: str) -> None:
-        if not self.config.is_file():
-            raise UserError(
-                f"{self.path} holds something else than a run ({something}, but no config.json): "
-                "choose another --out."
-            )
-        faults = mismatches(self.read_config(), config)
-        if self.is_empty():  # such as one that was mistyped, and failed before its first step
-            self.write(config)
-        elif faults:
-            raise UserError(
-                f"{self.path} holds a run with another configuration ({'; '.join(faults)}): use "
-                "its values to resume it, or choose another --out."
-            )
 
     def read_config(self) -> Config:
         """The run's configuration.

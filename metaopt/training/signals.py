@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -13,14 +13,24 @@ STOPPING = tuple(
 )
 """The signals that ask a run to save and end."""
 
+ASKED = (signal.SIGINT, signal.SIGTERM)
+"""Those that a person sends, whose terminal is still there."""
+
 UNREAD = getattr(signal, "SIGPIPE", signal.SIGTERM)
 """What a run ends with whose output nobody reads any more."""
 
 
 class Request:
-    """Whether a stop was asked for, and by which signal."""
+    """Whether a stop was asked for, and by which signal.
+
+    Attributes:
+      signal: its number; ``None`` before that.
+      on_signal: called, in a thread of its own, as soon as somebody asks: the main thread may be
+        inside a compilation of many seconds.
+    """
 
     signal: int | None = None
+    on_signal: Callable[[], None] = staticmethod(lambda: None)
 
     def __call__(self) -> bool:
         return self.signal is not None
@@ -40,19 +50,44 @@ def stop_on_signals() -> Iterator[Request]:
 
     def handle(number, frame):
         request.signal = number
-        if number not in (signal.SIGINT, signal.SIGTERM):
+        if number not in ASKED:
             _leave_the_terminal()
         signal.signal(number, previous[number])  # the second time it means it
 
-    asked = (signal.SIGINT, signal.SIGTERM)  # by name, also of a shell's background job
-    ignored = lambda n: n not in asked and signal.getsignal(n) is signal.SIG_IGN
+    # Those by name count also in a shell's background job.
+    ignored = lambda n: n not in ASKED and signal.getsignal(n) is signal.SIG_IGN
     heard = [number for number in STOPPING if not ignored(number)]
     previous = {number: signal.signal(number, handle) for number in heard}
     try:
-        yield request
+        with _told_at_once(request):
+            yield request
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _told_at_once(request: Request) -> Iterator[None]:
+    """Calls ``on_signal`` from a thread, to which the interpreter writes each signal's number."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def listen():
+        while number := os.read(reader, 1):
+            if number[0] in ASKED:
+                request.on_signal()
+                return
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writer)
+        listener.join()
+        os.close(reader)
 
 
 def stop_when_unread(console: Console, request: Request) -> None:
