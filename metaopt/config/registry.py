@@ -92,6 +92,24 @@ def installed(group: str) -> list[EntryPoint]:
     return sorted(entry_points(group=group), key=order)
 
 
+def provider(kind: Kind, name: str) -> dict[str, str]:
+    """The distribution that somebody else's name comes from: its name and version.
+
+    Returns:
+      ``{distribution: version}``; empty for what is this distribution's own, or in no catalogue.
+
+    Examples:
+      >>> provider("task", "digits_mlp")
+      {}
+    """
+    for entry in installed(GROUPS[kind]):
+        value = load_entry(entry)
+        if name in (value if isinstance(value, Mapping) else (entry.name,)):
+            own = entry.dist is None or entry.dist.name == OWN
+            return {} if own else {entry.dist.name: entry.dist.version}
+    return {}
+
+
 def load_entry(entry: EntryPoint) -> Any:
     """What an entry point names; ``None``, with a warning, where it does not load."""
     try:

@@ -9,6 +9,9 @@ from metaopt.config.registry import catalogue
 from metaopt.config.schema import Config, from_json, trained_tasks
 from metaopt.exporting.command import to_command
 from metaopt.exporting.measured import measured, not_better
+from metaopt.training.save import LIBRARIES
+
+OWN_VERSIONS = {"python", *LIBRARIES}
 
 
 def card(description: Mapping[str, Any], evaluation: Mapping[str, Any], picture: bool) -> str:
@@ -34,11 +37,11 @@ It needs {_listed([NEEDS[need] for need in description["needs"]]) or "nothing bu
 ```python
 import metaopt
 
-tx = metaopt.load("{name}", num_steps={trained["num_steps"]})  # an optax transformation
+tx = metaopt.load("{name}", num_steps={trained["num_steps"]})  # or this folder's path
 updates, state = tx.update(grads, tx.init(params), params, value=loss)
 ```
 
-## What it is good for
+{_others(description["versions"])}## What it is good for
 
 {_good_for(config, description)}
 {curves}
@@ -51,7 +54,7 @@ updates, state = tx.update(grads, tx.init(params), params, value=loss)
 ## How it was made
 
 ```bash
-{to_command(config, out=f"runs/{name}")}
+{to_command(config)}
 ```
 
 {config.estimator.name.upper()}, seed {config.seed}: {trained["outer_steps"]:,} outer steps, \
@@ -65,6 +68,13 @@ NEEDS = {
     "params": "the parameters",
     "value": "the loss (`value=`)",
 }
+
+
+def _others(versions: Mapping[str, str]) -> str:
+    """What has to be installed beside this distribution, as a paragraph; empty for nothing."""
+    others = [f"{name} {made}" for name, made in versions.items() if name not in OWN_VERSIONS]
+    verb = "have" if len(others) > 1 else "has"
+    return f"{_listed(others)} {verb} to be installed: it was made with that.\n\n" * bool(others)
 
 
 def _about(kind: Any, name: str) -> str:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,15 @@ def _optimizer(directory: Path, found: artefact.Artefact) -> tuple[LearnedOptimi
         target = jax.eval_shape(optimizer.init, jax.random.key(0))
         return optimizer, unflatten_theta(found.flat, target)
     except UserError as error:
-        raise UserError(f"{directory}: {error}") from error
+        missing = _missing(found.description.get("versions", {}))
+        needs = f"it was made with {missing}, which is not installed here; " if missing else ""
+        raise UserError(f"{directory}: {needs}{error}") from error
+
+
+def _missing(versions: Mapping[str, str]) -> str:
+    """Of the distributions that an optimizer was made with those that are not installed."""
+    present = lambda name: name == "python" or any(distributions(name=name))
+    return ", ".join(f"{name} {made}" for name, made in versions.items() if not present(name))
 
 
 class LoadedOptimizer(optax.GradientTransformationExtraArgs):

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from metaopt.config.components import make
+from metaopt.config.registry import provider
 from metaopt.config.schema import Config, to_json, trained_tasks
 from metaopt.core.errors import UserError
 from metaopt.core.files import write_atomically
@@ -70,7 +71,7 @@ def save_run(
             "parameters": shapes,
         },
         recipe=json.loads(to_json(config)),
-        versions=versions(),
+        versions=versions() | others_of(config),
         hardware=hardware(),
     )
 
@@ -91,6 +92,15 @@ def versions() -> dict[str, str]:
     """
     libraries = {name: version(name) for name in LIBRARIES}
     return {"python": platform.python_version()} | libraries
+
+
+def others_of(config: Config) -> dict[str, str]:
+    """The distributions of others, and their versions, that a configuration needs."""
+    found = provider("learned optimizer", config.optimizer.name)
+    found |= provider("estimator", config.estimator.name)
+    for task in trained_tasks(config):
+        found |= provider("task", task.name)
+    return found
 
 
 def hardware() -> str:

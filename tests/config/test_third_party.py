@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import CACHE, ROOT
 
+import metaopt
+
 MODULE = '''
 import dataclasses
 from typing import ClassVar
@@ -112,6 +114,7 @@ def run(tmp_path_factory):
             env=os.environ | environment, cwd=work, capture_output=True, text=True, check=False,
         )  # fmt: skip
 
+    command.work = work
     return command
 
 
@@ -143,6 +146,14 @@ def test_all_of_them_train_and_are_evaluated(run):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "their_baseline" in done.stdout and "their_task" in done.stdout
+
+
+def test_who_loads_it_without_their_distribution_is_told(run):
+    assert run("train", "their_recipe", "--out", "runs/alone").returncode == 0
+    assert run("export", "runs/alone", "--name", "exported").returncode == 0
+    assert "theirs 0.1 has to be installed" in (run.work / "exported/CARD.md").read_text()
+    with pytest.raises(metaopt.UserError, match=r"made with theirs 0\.1, which is not installed"):
+        metaopt.load(run.work / "exported")
 
 
 def test_their_problem_and_estimator_are_diagnosed(run):

@@ -101,7 +101,7 @@ def test_it_says_what_it_is(folder, exported):
     stored = json.loads((folder / "runs" / "small" / "evaluation.json").read_text())
     assert json.loads((exported / "eval.json").read_text()) == stored
     card = (exported / "CARD.md").read_text()
-    assert "metaopt train tiny --outer-steps 5 --seed 3 --out runs/small" in card
+    assert "metaopt train tiny --outer-steps 5 --seed 3\n" in card
     mean, final = (change.difference for change in changes_in(stored)[:2])
     assert f"| **difference to adam** | {mean.text(sign='+')} | {final.text(sign='+')} |" in card
     assert "| adam_cosine, tuned |" in card and "](curves.png)" in card
