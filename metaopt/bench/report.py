@@ -14,6 +14,7 @@ from metaopt.bench import update as bench_update
 from metaopt.config.registry import choose
 from metaopt.core.files import json_text, make_folder, write_atomically
 from metaopt.plotting.style import to_png
+from metaopt.plotting.terminal import print_table
 
 
 def report_bench(
@@ -63,7 +64,7 @@ def report_bench(
         if not console.is_terminal:
             console.print(f"{name}: {rows[name]['steps_per_s']:,.0f} unroll steps/s")
     if rows:
-        console.print(_cases(rows))
+        print_table(console, _cases(rows))
         for name, row in rows.items():
             if "open_loop_fraction" in row:
                 console.print(
@@ -72,13 +73,13 @@ def report_bench(
                 )
     if update:
         keep("update", bench_update.time_updates(console))
-        console.print(_updates(found["update"]))
+        print_table(console, _updates(found["update"]))
         keep("mlp_update", bench_update.time_mlp_updates(console))
-        console.print(_mlp_updates(found["mlp_update"]))
+        print_table(console, _mlp_updates(found["mlp_update"]))
     if scaling:
         keep("scaling", bench_scaling.time_scaling(console))
         keep("devices", bench_scaling.efficiencies(found["scaling"]))
-        console.print(_devices(found["devices"]))
+        print_table(console, _devices(found["devices"]))
         names = (*bench_scaling.AXES, bench_scaling.STRONG, bench_scaling.WEAK)
         picture = to_png(plots.scaling(found["scaling"], names))
         write_atomically(out / "scaling.png", picture)

@@ -38,6 +38,7 @@ class Compare:
         from rich.console import Console
 
         from metaopt.config.schema import Component
+        from metaopt.plotting.terminal import print_table
         from metaopt.training import sweep
         from metaopt.training.entries import entries
 
@@ -52,7 +53,7 @@ class Compare:
             if stopped is not None:
                 return 128 + stopped
         if is_primary():
-            console.print(sweep.read(chosen, self.seeds, self.out).table())
+            print_table(console, sweep.read(chosen, self.seeds, self.out).table())
             console.print(f"Picture: {self.out / 'compare.png'}", highlight=False, soft_wrap=True)
         return 0
 

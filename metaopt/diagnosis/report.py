@@ -22,6 +22,7 @@ from metaopt.diagnosis.diagnose import REFERENCE, EstimatorRow, affordable_budge
 from metaopt.diagnosis.moments import Moments, squared_distance
 from metaopt.parallel.sharding import particle_mesh, replicate
 from metaopt.plotting.style import to_png
+from metaopt.plotting.terminal import print_table
 
 KEY_OF_DIAGNOSIS = 0x64696167
 """A diagnosis draws from a stream of its own: no particle of the run's is among the measured."""
@@ -83,7 +84,7 @@ def report_diagnosis(
     title = f"{subject.description}: T = {size.horizon}, W = {window_of(size)}"
     write_atomically(out / "diagnose.json", to_json(subject, budget, rows, reference))
     write_atomically(out / "variance.png", to_png(plots.variance(rows, title)))
-    console.print(_table(rows, reference, budget))
+    print_table(console, _table(rows, reference, budget))
     for name in ("diagnose.json", "variance.png"):
         say(f"Written: {out / name}")
     return rows

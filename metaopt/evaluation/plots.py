@@ -75,6 +75,7 @@ def speedups(found: Result) -> Figure:
             for group, (value, low, high) in enumerate(ranges):
                 at = group + thick * (i - (len(names) - 1) / 2)
                 axes.barh(at, value, thick, color=color, label=name if group == 0 else None)
+                low, high = np.nan_to_num([low, high], nan=value)  # too few seeds for an interval
                 error = np.maximum([[value - low], [high - value]], 0)
                 axes.errorbar(value, at, xerr=error, color=INK, lw=1, capsize=2)
                 axes.annotate(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from rich.console import Console
 
 from metaopt.evaluation.report import Evaluation
+from metaopt.plotting.terminal import print_table
 
 
 def show_progress(console: Console) -> Callable[[str, int, int], None]:
@@ -19,7 +20,7 @@ def show_progress(console: Console) -> Callable[[str, int, int], None]:
 
 def show(found: Evaluation, console: Console) -> None:
     """The table of every task, that of all of them, and a verdict for each learned optimizer."""
-    console.print(found.table())
-    console.print(found.summary())
+    print_table(console, found.table())
+    print_table(console, found.summary())
     for line in found.verdicts():
         console.print(line, highlight=False, markup=False)

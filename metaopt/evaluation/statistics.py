@@ -6,21 +6,30 @@ Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical
 probabilities of improvement.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
+FEWEST_SEEDS = 5
+"""Fewer values a task are too few to resample: the bootstrap's interval would be far too short."""
+
 
 class Range(NamedTuple):
-    """An aggregate and the ends of its interval."""
+    """An aggregate and the ends of its interval, NaN where there are too few seeds for one."""
 
     value: float
     low: float
     high: float
 
     def __str__(self) -> str:
-        return " ".join((_short(self.value), f"[{_short(self.low)}, {_short(self.high)}]"))
+        ends = "?" if math.isnan(self.low) else f"{_short(self.low)}, {_short(self.high)}"
+        return f"{_short(self.value)} [{ends}]"
+
+    def excludes(self, value: float) -> bool:
+        """Whether the interval leaves a value out; never where there is no interval."""
+        return self.low > value or self.high < value
 
 
 def _short(value: float) -> str:
@@ -101,6 +110,11 @@ def bootstrap(
 
 
 def with_interval(statistic: Callable[..., np.ndarray], *scores: np.ndarray, **options) -> Range:
-    """A scalar statistic of ``scores`` and its `bootstrap` interval."""
+    """A scalar statistic of ``scores`` and its `bootstrap` interval.
+
+    The ends are NaN where a task has fewer than `FEWEST_SEEDS` values.
+    """
+    if min(one.shape[-1] for one in scores) < FEWEST_SEEDS:
+        return Range(float(statistic(*scores)), float("nan"), float("nan"))
     low, high = bootstrap(statistic, *scores, **options)
     return Range(float(statistic(*scores)), float(low), float(high))

@@ -48,10 +48,10 @@ def summary(found: Result) -> Table:
 
 def cells(found: Result, row: Row) -> Cells:
     """A row of a terminal's table, by column: of accuracy and speed-up there is room for one."""
-    narrow = lambda interval: interval.text(1, "±")
+    narrow = lambda interval: interval.text(between="±")
     last = {"speed-up": _speed_up(found, row)}
     if any(row.accuracy is not None for row in found.rows):
-        last = {"accuracy": _accuracy(row, "±", 1)}
+        last = {"accuracy": _accuracy(row, "±")}
     return {
         "": row.optimizer if row.rate is None else f"{row.optimizer} at {row.rate:g}",
         f"mean {found.split}": narrow(row.mean[found.split]),
@@ -134,12 +134,12 @@ def _speed_up(found: Result, row: Row) -> str:
     return f"{row.speedups.mean():.2f}"
 
 
-def _accuracy(row: Row, between: str = " ± ", digits: int = 2) -> str:
+def _accuracy(row: Row, between: str = " ± ") -> str:
     """In percent."""
     if row.accuracy is None:
         return "–"
     percent = Interval(100 * row.accuracy.mean, 100 * row.accuracy.half_width)
-    return f"{percent.text(digits, between)}%"
+    return f"{percent.text(between=between)}%"
 
 
 def _rates(found: Result, row: Row) -> str:

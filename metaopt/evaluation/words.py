@@ -3,6 +3,7 @@
 import numpy as np
 
 from metaopt.evaluation.result import Aggregate, Result
+from metaopt.evaluation.statistics import FEWEST_SEEDS
 from metaopt.evaluation.trials import LONGER
 from metaopt.pretrained.gains import Change
 
@@ -65,29 +66,24 @@ def _over_tasks(found: Result, one: Aggregate) -> tuple[str, str, str]:
     over = f"the speed of tuned {found.reference}, in steps to the same loss"
     if not found.meaningful:
         return "Nothing to compare", f"as tuned {found.reference} makes no progress at all", details
-    numbers = f"95% from {one.speedup.low:.2f} to {one.speedup.high:.2f}"
-    if one.speedup.low <= 1 <= one.speedup.high:
-        value = f"{one.speedup.value:.2f}× {over}, {numbers}"
-        return (
-            "Not resolved",
-            f"by {found.seeds} seeds on {len(found.meaningful)} tasks: {value}",
-            (details),
-        )
-    return (
-        f"{one.speedup.value:.2f}× [{one.speedup.low:.2f}, {one.speedup.high:.2f}]",
-        over,
-        details,
-    )
+    speedup, of = one.speedup, f"by {found.seeds} seeds on {len(found.meaningful)} tasks"
+    if speedup.excludes(1):
+        value = f"{speedup.value:.2f}× [{speedup.low:.2f}, {speedup.high:.2f}]"
+        return value, f"{over}, {of}", details
+    ends = f"95% from {speedup.low:.2f} to {speedup.high:.2f}"
+    if found.seeds < FEWEST_SEEDS:
+        ends = f"an interval takes {FEWEST_SEEDS} seeds"
+    return "Not resolved", f"{of}: {speedup.value:.2f}× {over}, {ends}", details
 
 
 def _speed_up(found: Result, one: Aggregate) -> str:
     if not found.meaningful:
         return ""
-    unresolved = one.speedup.low <= 1 <= one.speedup.high
-    tail = f", not resolved by {found.seeds} seeds" * unresolved
-    return (
-        f"Speed-up {one.speedup.value:.2f}× [{one.speedup.low:.2f}, {one.speedup.high:.2f}]{tail}."
-    )
+    speedup = one.speedup
+    if found.seeds < FEWEST_SEEDS:
+        return f"Speed-up {speedup.value:.2f}×; an interval takes {FEWEST_SEEDS} seeds."
+    tail = f", not resolved by {found.seeds} seeds" * (not speedup.excludes(1))
+    return f"Speed-up {speedup.value:.2f}× [{speedup.low:.2f}, {speedup.high:.2f}]{tail}."
 
 
 def progress(change: Change) -> str:
@@ -228,7 +224,8 @@ def definitions(found: Result) -> dict[str, str]:
         "state": "The memory of the optimizer's state.",
         "all tasks": (
             "Interquartile means over all runs, with 95% intervals of the bootstrap stratified by "
-            f"task. Tasks on which tuned {reference} makes no progress are left out."
+            f"task, which takes {FEWEST_SEEDS} seeds. Tasks on which tuned {reference} makes no "
+            "progress are left out."
         ),
         "horizons": (
             f"The picture of sensitivity has runs from T/{LONGER} to {LONGER}T, {reference} tuned "

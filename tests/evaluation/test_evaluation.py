@@ -1,5 +1,6 @@
 """The evaluation: its statistics against known truths, its rules, its files."""
 
+import io
 import json
 import re
 from xml.etree import ElementTree as ET
@@ -9,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from rich.console import Console
+from rich.table import Table
 
 import metaopt
 from metaopt import UserError
@@ -20,6 +23,7 @@ from metaopt.evaluation.measures import counted, diverged, summarise
 from metaopt.evaluation.speedups import speed_ups, steps_to_reach
 from metaopt.evaluation.trials import Trial, measured_every, run_trial
 from metaopt.learned_optimizers import LEARNED_OPTIMIZERS
+from metaopt.plotting.terminal import print_table
 from metaopt.tasks import TASKS
 
 SGD = LEARNED_OPTIMIZERS["sgd"]()
@@ -48,6 +52,22 @@ def test_the_bootstrap_resamples_within_tasks():
     """Tasks differ, seeds do not: nothing is uncertain."""
     scores = np.repeat([[0.0], [10.0], [20.0]], 5, axis=1)
     assert statistics.bootstrap(statistics.interquartile_mean, scores) == (10, 10)
+
+
+def test_too_few_seeds_resolve_nothing():
+    """Two equal values would give an interval of no width, however chance may have it."""
+    few = statistics.with_interval(statistics.interquartile_mean, np.full((3, 4), 2.0))
+    enough = statistics.with_interval(statistics.interquartile_mean, np.full((3, 5), 2.0))
+    assert str(few) == "2.00 [?]" and not few.excludes(1.0)
+    assert str(enough) == "2.00 [2.00, 2.00]" and enough.excludes(1.0)
+
+
+def test_a_table_is_printed_whole_where_the_terminal_is_narrow():
+    table, shown = Table("number", box=None), io.StringIO()
+    table.columns[0].no_wrap = True
+    table.add_row("0.0634±0.0090")
+    print_table(Console(file=shown, width=8), table)
+    assert "0.0634±0.0090\n" in shown.getvalue()
 
 
 def test_the_probability_of_improvement_is_mann_and_whitneys():

@@ -1,0 +1,20 @@
+"""Tables on a terminal."""
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+
+WIDEST = 10_000
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Prints a table with every number whole, in a terminal that is too narrow as well.
+
+    Rich would cut off what does not fit. Here such a line is as long as it has to be, and the
+    terminal wraps it.
+    """
+    wide = console.options.update(max_width=WIDEST)
+    width = console.width
+    console.width = max(width, Measurement.get(console, wide, table).minimum)
+    console.print(table)
+    console.width = width
