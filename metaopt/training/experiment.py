@@ -1,7 +1,7 @@
 """From a configuration to the pure pieces that run it."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from metaopt.core.types import (
     Theta,
     UnrolledProblem,
 )
+from metaopt.core.vector import UNCHANGED, Vector, on_tree, on_vector, vector_of
 from metaopt.estimators.mixture import mixture
 from metaopt.estimators.options import Options
 from metaopt.training.save import flat_theta
@@ -44,6 +45,8 @@ class Experiment(NamedTuple):
       tx: the outer optimizer.
       training: the task and the learned optimizer, where the problem is inner training.
       named: whether that optimizer is of the catalogue, so that `metaopt.load` can make it.
+      vector: how estimator and outer optimizer see theta: as a vector, where it is the problem's
+        tree everywhere else.
     """
 
     problem: UnrolledProblem
@@ -51,6 +54,7 @@ class Experiment(NamedTuple):
     tx: optax.GradientTransformation
     training: tuple[Task, LearnedOptimizer] | None
     named: bool
+    vector: Vector = UNCHANGED
 
 
 class Own(NamedTuple):
@@ -101,19 +105,24 @@ def build(config: Config, own: Own = NOTHING) -> Experiment:
         problem = make("problem", config.problem)
     if config.test_every is not None and problem.test_loss is None:
         raise UserError("test_every is set, but the problem has no test loss: leave it out.")
+    is_made = isinstance(own.estimator, GradientEstimator)
+    vector = UNCHANGED if is_made else vector_of(problem.init_theta)
     if config.mixture or config.normalise_mixture:
-        problem, estimator = _mixture(config, problem)
-    elif isinstance(own.estimator, GradientEstimator):
-        estimator = _made(own.estimator)
+        problem, estimator = _mixture(config, problem, vector)
+    elif is_made:
+        estimator = _made(cast(GradientEstimator, own.estimator))
     else:
-        estimator = _estimator(config.estimator, problem)
+        estimator = _estimator(config.estimator, on_vector(problem, vector))
     estimator(None)  # finds what is at fault in its options
     if config.start_from is not None:
         problem = problem._replace(init_theta=_starting_from(config.start_from, problem))
     tx = own.tx or _outer(config.outer)
     if config.outer.frozen:
         tx = _frozen(tx, config.outer.frozen, problem)
-    return Experiment(problem, estimator, tx, training, training is not None and not own.optimizer)
+    if own.tx or config.outer.frozen:
+        tx = on_tree(tx, vector)
+    is_named = training is not None and not own.optimizer
+    return Experiment(problem, estimator, tx, training, is_named, vector)
 
 
 def _check_types(own: Own) -> None:
@@ -167,7 +176,7 @@ def _made(estimator: GradientEstimator) -> Callable[[Mesh | None], GradientEstim
 
 
 def _mixture(
-    config: Config, first: UnrolledProblem
+    config: Config, first: UnrolledProblem, vector: Vector
 ) -> tuple[UnrolledProblem, Callable[[Mesh | None], GradientEstimator]]:
     if config.problem.name != "training" or not config.mixture:
         raise UserError(
@@ -182,7 +191,8 @@ def _mixture(
         problems[name] = inner.training(task, optimizer)
     if any(problem.stream for problem in problems.values()):
         raise UserError("the tasks of a mixture cannot be streamed: leave out stream_rows.")
-    parts = {name: _estimator(config.estimator, problem) for name, problem in problems.items()}
+    of = lambda problem: _estimator(config.estimator, on_vector(problem, vector))
+    parts = {name: of(problem) for name, problem in problems.items()}
 
     def estimator(mesh: Mesh | None) -> GradientEstimator:
         made = {name: on(mesh) for name, on in parts.items()}

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ from metaopt.core import backoff
 from metaopt.core.data_stream import Feed
 from metaopt.core.errors import UserError
 from metaopt.core.resize import particles_of
-from metaopt.core.types import MetaState, PyTree
+from metaopt.core.types import MetaState, PyTree, Theta
 from metaopt.parallel.processes import max_over_processes, on_primary
 from metaopt.parallel.sharding import particle_mesh, replicate
 from metaopt.training.checkpoints import Checkpoints, Restored
@@ -60,6 +60,7 @@ class Result(NamedTuple):
 
     Attributes:
       state: where it stands.
+      theta: the meta-parameters, as the problem has them.
       experiment: its pieces.
       data: the problem's data, on the device.
       totals: ``unroll_steps`` and ``seconds`` (wall-clock, compilation included) so far.
@@ -68,6 +69,7 @@ class Result(NamedTuple):
     """
 
     state: MetaState
+    theta: Theta
     experiment: Experiment
     data: PyTree
     totals: dict[str, Any]
@@ -161,7 +163,8 @@ def _train(config, out, experiment, mesh, on_progress, should_stop, on_notice) -
         test, metric = experiment.problem.test_loss, experiment.problem.test_metric
         if test is not None:
             on_primary(lambda: directory.write_test_metric(metric))
-        measure, tested = cast(Any, test and jax.jit(test)), ""
+        unravel, tested = experiment.vector.unravel, ""
+        measure = jax.jit(lambda theta, *rest: test(unravel(theta), *rest))
         test_key = replicate(jax.random.key(KEY_OF_TEST), mesh)
         compiled = time.perf_counter()
         before, diverged = dict(totals), False
@@ -195,11 +198,12 @@ def _train(config, out, experiment, mesh, on_progress, should_stop, on_notice) -
         checkpoints.save(state, totals)
     whole = {"outer_steps": step} | totals
     task = experiment.training[0] if experiment.training and experiment.named else None
-    on_primary(lambda: save_run(directory, config, state.theta, whole, task))
+    theta = unravel(state.theta)
+    on_primary(lambda: save_run(directory, config, theta, whole, task))
     if diverged:
         raise UserError(backoff.DIVERGED)
     finished = step >= config.outer_steps
-    return Result(state, experiment, data, totals, resumed_at, finished)
+    return Result(state, theta, experiment, data, totals, resumed_at, finished)
 
 
 def is_tested(config: Config, step: int) -> bool:

@@ -52,7 +52,7 @@ def program(experiment: Experiment, mesh: Mesh, *, seed: int, at_most: int) -> P
 
     def start(key, data):
         theta_key, run_key = jax.random.split(key)
-        theta = experiment.problem.init_theta(theta_key)
+        theta = experiment.vector.ravel(experiment.problem.init_theta(theta_key))
         return outer.init(estimator, experiment.tx, theta, data, run_key)
 
     shapes = jax.eval_shape(start, key, data)

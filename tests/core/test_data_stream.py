@@ -69,12 +69,12 @@ SMALL = Config(
 
 def test_a_run_on_a_stream_is_gone_on_with_to_the_bit(tmp_path):
     """Its windows change after 3, 6 and 9 outer steps; it is cut at 4 and 8."""
-    whole = train(SMALL, tmp_path / "whole").state.theta
+    whole = train(SMALL, tmp_path / "whole").theta
     for steps in (4, 8, 11):
-        cut = train(dataclasses.replace(SMALL, outer_steps=steps), tmp_path / "cut").state.theta
+        cut = train(dataclasses.replace(SMALL, outer_steps=steps), tmp_path / "cut").theta
     jax.tree.map(np.testing.assert_array_equal, cut, whole)
     held = dataclasses.replace(SMALL.task, args=(*SMALL.task.args[:3], "stream_steps=100"))
-    other = train(dataclasses.replace(SMALL, task=held), tmp_path / "held").state.theta
+    other = train(dataclasses.replace(SMALL, task=held), tmp_path / "held").theta
     assert not all(map(jnp.array_equal, jax.tree.leaves(other), jax.tree.leaves(whole)))
 
 

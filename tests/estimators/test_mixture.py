@@ -101,7 +101,7 @@ def test_a_run_on_a_mixture_is_gone_on_with_to_the_bit(tmp_path):
     assert int(train(cut, tmp_path / "cut").state.step) == 4
     final = train(TINY, tmp_path / "cut")
     same = lambda a, b: np.testing.assert_array_equal(a, b)
-    jax.tree.map(same, final.state.theta, whole.state.theta)
+    jax.tree.map(same, final.theta, whole.theta)
     jax.tree.map(same, final.state.opt_state, whole.state.opt_state)
     more = dataclasses.replace(TINY, outer_steps=8)
     more = dataclasses.replace(more, estimator=dataclasses.replace(TINY.estimator, particles=6))

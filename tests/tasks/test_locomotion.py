@@ -134,7 +134,7 @@ def test_devices_change_nothing_but_rounding_and_particles_may_be_added(tmp_path
     two = train(SHORT, tmp_path / "two", mesh=particle_mesh(2))
     for a, b in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):
         assert a["loss"] == pytest.approx(b["loss"], abs=1e-4)
-    kernel = lambda result: np.asarray(result.state.theta["layer_0"]["kernel"])
+    kernel = lambda result: np.asarray(result.theta["layer_0"]["kernel"])
     np.testing.assert_allclose(kernel(one), kernel(two), atol=1e-3)
     assert np.abs(kernel(one)).max() > 0.01
 

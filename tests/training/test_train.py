@@ -142,9 +142,9 @@ def test_a_problem_of_the_catalogue_trains_too(tmp_path):
         TINY, problem=Component("linear_recursion", ("dim=2", "loss=quadratic"))
     )
     result = train(config, tmp_path / "run")
-    assert result.finished and result.state.theta.shape == (2,)
+    assert result.finished and result.theta.shape == (2,)
     written = load_file(tmp_path / "run" / "theta.safetensors")
-    np.testing.assert_array_equal(written["theta"], result.state.theta)
+    np.testing.assert_array_equal(written["theta"], result.theta)
     assert not (tmp_path / "run" / "optimizer").exists()
 
 
@@ -152,7 +152,7 @@ def test_the_trained_optimizer_loads_as_it_was_left(tmp_path):
     result = train(TINY, tmp_path / "run")
     tx = load(tmp_path / "run", num_steps=8)
     updates, _ = tx.update(np.ones(2, np.float32), tx.init(np.zeros(2, np.float32)))
-    np.testing.assert_allclose(updates, -np.exp(result.state.theta["log_lr"]), rtol=1e-6)
+    np.testing.assert_allclose(updates, -np.exp(result.theta["log_lr"]), rtol=1e-6)
 
 
 @pytest.fixture(scope="module")
