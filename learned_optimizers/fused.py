@@ -18,12 +18,13 @@ JAX 0.12 still has Pallas' Triton backend, and says that a later one will not.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
+
+from metaopt.learned_optimizers import backend
 
 BLOCK = 128
 """Elements a program works on: with 32 hidden units, 32 numbers a thread and activation."""
@@ -81,7 +82,7 @@ def fused_rule(
       ([6.0, 6.0, 6.0], (3, 1))
     """
     if interpret is None:
-        interpret = not on_gpu()
+        interpret = not backend.on_gpu()
     size = math.prod(shape)
     widths = [_padded(kernels[0].shape[1]), *(_padded(k.shape[1]) for k, _ in layers[:-1])]
     outputs = layers[-1][0].shape[1]
@@ -126,46 +127,6 @@ def fused_rule(
         name="fused_rule",
     )(*operands)
     return step.reshape(shape), tuple(x.reshape(*shape, x.shape[-1]) for x in new)
-
-
-def with_derivatives_of(plain: Callable[..., Any], fused: Callable[..., Any]) -> Callable[..., Any]:
-    """``fused``, and where it is differentiated ``plain``, values included.
-
-    Args:
-      plain: any function of trees of float arrays.
-      fused: the same function, which need not be differentiable.
-
-    Examples:
-      >>> square = with_derivatives_of(lambda x: x * x, lambda x: jax.lax.stop_gradient(x * x))
-      >>> float(square(3.0)), float(jax.grad(square)(3.0))
-      (9.0, 6.0)
-    """
-    function = jax.custom_jvp(fused)
-    function.defjvp(lambda primals, tangents: jax.jvp(plain, primals, tangents))
-    return function
-
-
-def on_gpu() -> bool:
-    """Whether JAX computes on a GPU here."""
-    return jax.default_backend() == "gpu"
-
-
-def choose_fused(fused: bool | None) -> bool:
-    """Whether to run the kernel: as told or, where None, on a GPU.
-
-    Raises:
-      ValueError: for anything but True, False and None.
-
-    Examples:
-      >>> choose_fused(True)
-      True
-    """
-    if not (fused is None or isinstance(fused, bool)):
-        raise ValueError(
-            "fused must be True (one kernel), False (plain JAX) or None (one kernel on a GPU), "
-            f"got {fused!r}."
-        )
-    return on_gpu() if fused is None else fused
 
 
 def _place(lead: tuple[int, ...], shape: tuple[int, ...]) -> list[tuple[int, int, int]] | None:

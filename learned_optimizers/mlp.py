@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from metaopt import LearnedOptimizer
+from metaopt.learned_optimizers.backend import choose_fused, with_derivatives_of
 from metaopt.learned_optimizers.features import (
     FirstLayer,
     apply,
@@ -25,7 +26,6 @@ from metaopt.learned_optimizers.features import (
     validate_widths,
     zeros_like,
 )
-from metaopt.learned_optimizers.fused import choose_fused, fused_rule, with_derivatives_of
 from metaopt.learned_optimizers.transformation import learned_optimizer, transformation
 
 MOMENTUM_DECAYS = (0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
@@ -138,6 +138,8 @@ def _step(direction, magnitude):
 
 def _fused(theta, time, decays, g, m, p):
     """One tensor's step and momenta, as the plain path's."""
+    from metaopt.learned_optimizers.fused import fused_rule  # Pallas is slow to import
+
     layers = [theta[f"layer_{i}"] for i in range(len(theta))]
     (kernel, bias), *later = [(layer["kernel"], layer["bias"]) for layer in layers]
     g, p = g[..., None], p[..., None]

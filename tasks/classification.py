@@ -9,6 +9,7 @@ import optax
 
 from metaopt import Task
 from metaopt.tasks import datasets
+from metaopt.tasks.fresh import fresh_parameters
 
 ACTIVATIONS = {"gelu": nn.gelu, "relu": nn.relu, "tanh": nn.tanh}
 
@@ -68,8 +69,7 @@ def digits_mlp(
         raise ValueError(f"stream_rows must be an integer of at least 1, got {stream_rows!r}.")
     model = MLP((*hidden, 10), ACTIVATIONS[activation])
 
-    def init(config, key):
-        return model.init(key, jnp.zeros((1, 64)))["params"]
+    init = fresh_parameters(model, 64)
 
     def batch(data, config, split, key):
         rows = data[split]

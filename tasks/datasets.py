@@ -2,7 +2,8 @@
 
 A data set is prepared on first use (``array_record`` files in TFDS' own data folder:
 ``~/tensorflow_datasets``, or where the variable ``TFDS_DATA_DIR`` points) and read back whole, to
-be kept on the device in its stored integer types.
+be kept on the device in its stored integer types. What was read once lies beside those files as
+plain arrays, since importing TFDS alone takes longer than a first update.
 """
 
 import contextlib
@@ -14,8 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metaopt import Key, PyTree, Stream, UserError, shuffled_rows
-
-Splits = dict[str, dict[str, np.ndarray]]
+from metaopt.tasks.plain_arrays import Splits, arrays_file, read_arrays, write_arrays
 
 TABLES = ("breast_cancer", "diabetes", "iris", "wine")
 
@@ -108,8 +108,13 @@ def random_rows(rows: PyTree, count: int, key: Key) -> PyTree:
 
 
 def _read(name: str, data_dir: str | None) -> Splits:
+    known = read_arrays(arrays_file(name, data_dir))
+    if known is not None:
+        return known
     builder = _prepared(name, data_dir)
-    return {split: _stack(builder.as_data_source(split)) for split in builder.info.splits}
+    splits = {split: _stack(builder.as_data_source(split)) for split in builder.info.splits}
+    write_arrays(arrays_file(name, data_dir), splits)
+    return splits
 
 
 def _prepared(name: str, data_dir: str | None):

@@ -13,6 +13,7 @@ import optax
 
 from metaopt import Task
 from metaopt.tasks import datasets
+from metaopt.tasks.fresh import fresh_parameters
 
 PIXEL_VARIANCE = 0.1414
 
@@ -69,7 +70,7 @@ def digits_cnn(*, channels: int = 16, batch_size: int = 64) -> Task:
     def accuracy(config, params, batch, key):
         return (logits(params, batch).argmax(axis=-1) == batch["label"]).mean()
 
-    init = lambda config, key: model.init(key, jnp.zeros((1, 8, 8, 1)))["params"]
+    init = fresh_parameters(model, 8, 8, 1)
     return Task(datasets.digits, init, _batches(batch_size), loss, accuracy=accuracy)
 
 
@@ -98,7 +99,7 @@ def digits_autoencoder(*, code: int = 16, batch_size: int = 64) -> Task:
         x = batch["image"].astype(jnp.float32) / 16
         return jnp.square(model.apply({"params": params}, x) - x).mean() / PIXEL_VARIANCE
 
-    init = lambda config, key: model.init(key, jnp.zeros((1, 64)))["params"]
+    init = fresh_parameters(model, 64)
     return Task(datasets.digits, init, _batches(batch_size), loss)
 
 
@@ -127,7 +128,7 @@ def diabetes_mlp(*, hidden: int = 32, batch_size: int = 32) -> Task:
         predicted: Any = model.apply({"params": params}, batch["features"])
         return jnp.square(predicted[:, 0] - batch["label"]).mean()
 
-    init = lambda config, key: model.init(key, jnp.zeros((1, 10)))["params"]
+    init = fresh_parameters(model, 10)
     return Task(lambda: datasets.tabular("diabetes"), init, _batches(batch_size), loss)
 
 

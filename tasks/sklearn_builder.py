@@ -10,6 +10,8 @@ import tensorflow_datasets as tfds
 from etils import epath
 from sklearn import datasets
 
+from metaopt.tasks.plain_arrays import VERSION as NUMBER
+
 tfds.disable_progress_bar()
 
 
@@ -41,8 +43,8 @@ class Sklearn(tfds.core.GeneratorBasedBuilder):
 
     # TFDS would look for it by the module's name, which is not where the file is in a checkout.
     pkg_dir_path = epath.Path(__file__).parent
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "Row i is in train, train, train, valid, test by i mod 5."}  # noqa: RUF012
+    VERSION = tfds.core.Version(NUMBER)
+    RELEASE_NOTES = {NUMBER: "Row i is in train, train, train, valid, test by i mod 5."}  # noqa: RUF012
     BUILDER_CONFIGS = [  # noqa: RUF012
         SetConfig(name="breast_cancer", shape=(30,), classes=2, homepage=_uci(17)),
         SetConfig(

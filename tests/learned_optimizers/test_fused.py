@@ -142,7 +142,7 @@ def test_a_rule_of_rows_and_columns():
 @pytest.mark.parametrize("particles", [False, True])
 def test_lowers_for_a_gpu(monkeypatch, particles):
     """Triton's own checks of the kernels, which need no GPU: widths, masks, gathers, products."""
-    monkeypatch.setattr("metaopt.learned_optimizers.fused.on_gpu", lambda: True)
+    monkeypatch.setattr("metaopt.learned_optimizers.backend.on_gpu", lambda: True)
     automatic = mlp(fused=None)
 
     def both(other, *arguments):
