@@ -121,13 +121,26 @@ def make_steps(
 
     def steps(state: MetaState, data: PyTree, count: jax.Array) -> tuple[MetaState, Metrics]:
         shapes = jax.eval_shape(step, state, data)[1]
-        rows = jax.tree.map(lambda shape: jnp.zeros((at_most, *shape.shape), shape.dtype), shapes)
+        rows = {dtype: jnp.zeros((at_most, len(names)), dtype) for dtype, names in _of(shapes)}
 
         def body(i, carry):
             state, rows = carry
             state, row = step(state, data)
-            return state, jax.tree.map(lambda all_rows, one: all_rows.at[i].set(one), rows, row)
+            for dtype, names in _of(shapes):  # one write for all of a dtype
+                new = jnp.stack([row[name] for name in names])
+                rows[dtype] = jax.lax.dynamic_update_index_in_dim(rows[dtype], new, i, 0)
+            return state, rows
 
-        return jax.lax.fori_loop(0, count, body, (state, rows))
+        state, rows = jax.lax.fori_loop(0, count, body, (state, rows))
+        columns = {
+            n: rows[dtype][:, i] for dtype, names in _of(shapes) for i, n in enumerate(names)
+        }
+        return state, {name: columns[name] for name in shapes}
 
     return steps
+
+
+def _of(metrics: Metrics) -> list[tuple[str, list[str]]]:
+    """The metrics' names by dtype."""
+    dtypes = sorted({str(value.dtype) for value in metrics.values()})
+    return [(dtype, [n for n, v in metrics.items() if v.dtype == dtype]) for dtype in dtypes]

@@ -241,11 +241,19 @@ def replace_where(
       [0, 1, 20]
     """
 
-    def body(carry):
+    def put_one(carry):
+        left, tree = carry
+        i = jnp.argmax(left)
+        put = lambda old, new: jax.lax.dynamic_update_index_in_dim(old, new, i, 0)
+        return left.at[i].set(False), jax.tree.map(put, tree, make(i))
+
+    def put_several(carry):
         left, tree = carry
         (index,) = jnp.nonzero(left, size=at_once, fill_value=len(mask))  # out of range: dropped
         made = jax.vmap(make)(index)
         tree = jax.tree.map(lambda old, new: old.at[index].set(new, mode="drop"), tree, made)
         return left.at[index].set(False, mode="drop"), tree
 
-    return jax.lax.while_loop(lambda carry: carry[0].any(), body, (mask, tree))[1]
+    # One at a time compiles in half the time: no batch of random numbers, and no scatters.
+    put = put_one if at_once == 1 else put_several
+    return jax.lax.while_loop(lambda carry: carry[0].any(), put, (mask, tree))[1]

@@ -5,6 +5,7 @@ a damaged one is known before it is read and the run resumes from the newest goo
 """
 
 import json
+import shlex
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -89,6 +90,7 @@ class Checkpoints:
         """
         steps = on_primary(lambda: sorted(self._manager.all_steps(), reverse=True))
         faults: list[str] = []
+        is_foreign = False
         for step in steps:
             folder, shown = self._directory / str(step), self._shown / str(step)
             fault, particles = on_primary(partial(_inspect, folder))
@@ -101,6 +103,7 @@ class Checkpoints:
                     restored = self._manager.restore(step, args=items)
                 except Exception as error:  # Orbax raises many kinds; all of them mean this
                     fault = _first_line(error)
+                    is_foreign |= "tree structures do not match" in fault
                 if max_over_processes(fault is not None) == [0]:
                     on_primary(partial(self._set_aside, steps[: len(faults)]))
                     if faults:
@@ -109,6 +112,12 @@ class Checkpoints:
             faults.append(f"{shown} ({fault or 'another process cannot read it'})")
         if not steps:
             return None
+        if is_foreign:
+            raise UserError(
+                f"{self._shown} holds what another version of metaopt has saved, or another "
+                f"problem, and cannot be resumed: choose another --out, with --start-from "
+                f"{shlex.quote(str(self._shown.parent))} to begin at the theta that is saved there."
+            )
         raise UserError(
             f"no checkpoint can be read: {'; '.join(faults)}. Remove {self._shown} to start "
             "anew, or choose another --out."

@@ -7,6 +7,7 @@ import pytest
 
 import metaopt
 from metaopt.commands.main import main
+from metaopt.training import checkpoints
 
 COMMAND = ["train", "tiny", "--evaluation.seeds", "2", "--evaluation.num-steps", "2", "--quiet"]
 COMMAND += ["--checkpoint-every", "2"]
@@ -90,3 +91,17 @@ def test_lines_of_metrics_that_cannot_be_read_are_counted(run, tmp_path):
     with pytest.warns(UserWarning, match="has lost outer steps 1 to 3"):
         again = metaopt.train("tiny", outer_steps=4, out=copy, quiet=True)
     assert again.metrics["step"].tolist() == [4]
+
+
+def test_checkpoints_of_another_layout_are_refused_and_kept(run, tmp_path, monkeypatch):
+    """As those of 0.1, whose theta was a tree."""
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    monkeypatch.setattr(checkpoints.ocp.CheckpointManager, "restore", _mismatch)
+    with pytest.raises(metaopt.UserError, match=r"another version .* with --start-from .*copy"):
+        metaopt.train("tiny", outer_steps=4, out=copy, quiet=True)
+    assert (copy / "checkpoints/3/sha256.json").is_file()
+
+
+def _mismatch(*args, **options):
+    raise ValueError("item and on-disk value metadata tree structures do not match:\n...")
