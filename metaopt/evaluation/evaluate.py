@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from metaopt.config.schema import Component
 from metaopt.core.errors import UserError
 from metaopt.core.files import make_folder
+from metaopt.core.randomness import own_randomness
 from metaopt.core.types import Task
 from metaopt.evaluation import grids
 from metaopt.evaluation.baselines import RATES, baseline, baseline_of
@@ -92,6 +93,7 @@ def evaluate(
     return found
 
 
+@own_randomness()
 def measure(
     trained: Mapping[str, Trained],
     known: Mapping[str, TrainedOn],

@@ -15,7 +15,7 @@ from safetensors.numpy import load, save
 
 from metaopt.config.schema import Component
 from metaopt.core.errors import UserError
-from metaopt.core.files import json_text, sha256, write_atomically
+from metaopt.core.files import json_text, read_text, sha256, write_atomically
 from metaopt.core.theta import flatten_theta
 from metaopt.core.types import Theta
 
@@ -84,7 +84,7 @@ def read_artefact(directory: Path) -> Artefact:
         optimizer's.
     """
     try:
-        description = json.loads((directory / CONFIG).read_text())
+        description = json.loads(read_text(directory / CONFIG))
         if "problem" in description and "schema" not in description:
             raise no_optimizer(directory, description["problem"]["name"])
         schema, chosen = description["schema"], description["optimizer"]
@@ -139,7 +139,7 @@ def _check_sums(directory: Path) -> None:
       UserError: naming the files that are not as they were written.
     """
     sums = {}
-    for line in (directory / SUMS).read_text().splitlines():
+    for line in read_text(directory / SUMS).splitlines():
         digest, name = line.split("  ", 1)
         if Path(name).name != name:
             raise _damaged(directory, f"{SUMS} names {name!r}, which is elsewhere")

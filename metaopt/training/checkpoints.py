@@ -125,7 +125,7 @@ class Checkpoints:
             # Only the items' own files: Orbax writes to those beside them later on.
             files = [file for file in sorted(folder.glob("*/**/*")) if file.is_file()]
             sums = {str(file.relative_to(folder)): sha256(file) for file in files}
-            (folder / SUMS).write_text(json_text(sums, indent=2))
+            (folder / SUMS).write_text(json_text(sums, indent=2), encoding="utf-8")
 
     def __enter__(self) -> "Checkpoints":
         return self
