@@ -199,7 +199,8 @@ def _estimate_share(
     state, windows = advance_in_chunks(
         partial(advance, theta, data),
         state,
-        bytes_each=bytes_of(state) // len(index),
+        # What is in work beside a particle's state: perturbed thetas, or a gradient.
+        bytes_each=max(bytes_of(state) // len(index), bytes_of(theta)),
         at_once=rollout.particles_per_chunk or affordable(advance, (theta, data), state),
     )
     cap = jnp.inf if problem.loss_cap is None else problem.loss_cap
@@ -212,7 +213,7 @@ def _estimate_share(
         )
         state, counts = state._replace(lives=lives), counts | of_lives
         remaining = jnp.where(windows.ended, 0, remaining)
-    sums, finite = sum_particles(kernel, state.carry, windows, index, counts)
+    sums, finite = sum_particles(kernel, state.carry, windows, index, counts, key)
     state = state._replace(
         remaining=jnp.where(finite, remaining, 0),
         updates=state.updates + 1,

@@ -124,7 +124,11 @@ class Checkpoints:
         for folder in self._directory.glob("*.orbax-checkpoint-tmp*"):
             # Only the items' own files: Orbax writes to those beside them later on.
             files = [file for file in sorted(folder.glob("*/**/*")) if file.is_file()]
-            sums = {str(file.relative_to(folder)): sha256(file) for file in files}
+            with ThreadPoolExecutor() as pool:  # files that do not fit the cache take turns on disk
+                sums = {
+                    str(file.relative_to(folder)): digest
+                    for file, digest in zip(files, pool.map(sha256, files), strict=True)
+                }
             (folder / SUMS).write_text(json_text(sums, indent=2), encoding="utf-8")
 
     def __enter__(self) -> "Checkpoints":
