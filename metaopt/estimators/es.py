@@ -120,7 +120,8 @@ def gpes(
       stagger: how the particles' phases are spread over the horizon: ``"balanced"`` (evenly; the
         least variance), ``"random"``, or ``"none"``.
       first_episode: how a particle gets to its phase: ``"short"`` (it starts fresh and ends its
-        first episode early) or ``"burn_in"`` (it is unrolled to its phase first; counted).
+        first episode early; biased for T/W updates) or ``"burn_in"`` (it is unrolled to its phase
+        first, counted; unbiased at once).
       shaping: of the losses' differences: ``"raw"``, ``"standardise"`` (divided by their standard
         deviation over particles, two at least) or ``"centered_rank"`` (of ranks in [-1/2, 1/2]
         instead).
