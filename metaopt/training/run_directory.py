@@ -165,7 +165,7 @@ def disk_faults(directory: RunDirectory) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
-        reason = None if isinstance(error, UserError) else disk_fault(error)
+        reason = None if isinstance(error, UserError) else disk_fault(error) or _gone(error)
         if reason is None:
             raise
         saved = directory.newest_checkpoint()
@@ -173,3 +173,12 @@ def disk_faults(directory: RunDirectory) -> Iterator[None]:
         raise OwnFault(
             f"{directory.path} cannot be written ({reason}): mend that and the same command {then}."
         ) from error
+
+
+def _gone(error: BaseException | None) -> str | None:
+    """That a checkpoint's folder was moved or removed while it was written, where that is it."""
+    while error is not None:
+        if isinstance(error, FileNotFoundError) and "checkpoint-tmp" in str(error.filename):
+            return "checkpoints/ was moved or removed"
+        error = error.__cause__ or error.__context__
+    return None
