@@ -83,8 +83,10 @@ def report_bench(
         names = (*bench_scaling.AXES, bench_scaling.STRONG, bench_scaling.WEAK)
         picture = to_png(plots.scaling(found["scaling"], names))
         write_atomically(out / "scaling.png", picture)
-        console.print(f"Picture: {out / 'scaling.png'}", highlight=False, soft_wrap=True)
-    console.print(f"Figures: {out / 'bench.json'}", highlight=False, soft_wrap=True)
+        console.print(
+            f"Picture: {out / 'scaling.png'}", highlight=False, soft_wrap=True, markup=False
+        )
+    console.print(f"Figures: {out / 'bench.json'}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _cases(rows: dict[str, dict[str, Any]]) -> Table:

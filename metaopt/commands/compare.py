@@ -54,7 +54,12 @@ class Compare:
                 return 128 + stopped
         if is_primary():
             print_table(console, sweep.read(chosen, self.seeds, self.out).table())
-            console.print(f"Picture: {self.out / 'compare.png'}", highlight=False, soft_wrap=True)
+            console.print(
+                f"Picture: {self.out / 'compare.png'}",
+                highlight=False,
+                soft_wrap=True,
+                markup=False,
+            )
         return 0
 
     def _named(self) -> Any:

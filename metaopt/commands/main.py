@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import warnings
+from contextlib import suppress
 from functools import reduce
 from importlib.metadata import version
 from operator import or_
@@ -20,6 +21,7 @@ from metaopt.commands.train import Train
 from metaopt.config.registry import choose
 from metaopt.config.schema import Config
 from metaopt.core.errors import UserError
+from metaopt.core.files import disk_fault
 from metaopt.estimators.options import Options
 
 ABOUT = "Meta-train learned optimizers with Noise-Reuse Evolution Strategies, and use them."
@@ -34,35 +36,70 @@ def main(argv: list[str] | None = None) -> int:
     0 done; 2 a fault in what was asked for, said in one line; 128 + n stopped by signal n.
     """
     argv = sys.argv[1:] if argv is None else argv
+    _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # for a terminal that has not every letter
             stream.reconfigure(errors="backslashreplace")
     if argv == ["--version"]:
         print(f"metaopt {version('metaopt')}")
         return 0
-    for library in ("absl", "asyncio"):  # what goes wrong there is raised, and said here in a line
+    for library in (
+        "absl",
+        "asyncio",
+        "matplotlib",
+    ):  # what goes wrong there is raised, and said here
         logging.getLogger(library).setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
             return _parse(argv)()
-    except UserError as error:
-        print(f"metaopt: {error}", file=sys.stderr)
+    except (UserError, UserWarning) as error:  # warnings where Python was told -W error
+        _complain(f"metaopt: {error}")
         return 2
     except KeyboardInterrupt:
-        print("metaopt: interrupted.", file=sys.stderr)
+        _complain("metaopt: interrupted.")
         return 130
     except BrokenPipeError:  # `metaopt list | head`: nobody reads on
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if disk_fault(error) is None:
+            raise
+        _complain(f"metaopt: {error}.")
+        return 2
+    finally:
+        _give_up_what_cannot_be_written()
+
+
+def _open_standard_streams() -> None:
+    """Where some were closed (``>&-``) the next files would take their places, and their words."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free: this one
+
+
+def _give_up_what_cannot_be_written() -> None:
+    """Lets Python end in peace, which would try again and complain."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _complain(text: str) -> None:
+    """A line for people; where it cannot be written there is nobody to tell."""
+    with suppress(OSError):
+        print(text, file=sys.stderr)
 
 
 def _warn(message, category, filename, lineno, file=None, line=None) -> None:
     """A warning as a line of its own, for people who never asked where in the code it is."""
     if issubclass(category, UserWarning):
-        print(f"metaopt: warning: {message}", file=sys.stderr)
+        _complain(f"metaopt: warning: {message}")
     else:
-        print(warnings.formatwarning(message, category, filename, lineno), file=sys.stderr)
+        _complain(warnings.formatwarning(message, category, filename, lineno))
 
 
 def _parse(argv: list[str]) -> Any:

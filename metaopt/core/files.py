@@ -1,5 +1,6 @@
 """Files as everything here writes them: whole or not at all, in JSON that every reader takes."""
 
+import errno
 import hashlib
 import json
 import math
@@ -12,6 +13,13 @@ import numpy as np
 
 from metaopt.core.errors import UserError
 
+DISK_FAULTS = (
+    *("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "EFBIG"),
+    *("EISDIR", "ENOTDIR", "EEXIST"),
+)
+"""What the operating system says of a disk that is full or cannot be written, and of a folder where
+a file should be or the reverse."""
+
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Writes a file so that it is there in full or not at all."""
@@ -21,6 +29,14 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8 whatever the environment's encoding is, as any editor may have saved it.
+
+    Windows' editors begin it with a byte-order mark and end its lines with two characters.
+    """
+    return path.read_text(encoding="utf-8-sig")
 
 
 def make_folder(path: Path) -> Path:
@@ -48,6 +64,24 @@ def make_empty_folder(path: Path) -> Path:
     if present:
         raise UserError(f"{path} holds something already ({present[0]}): choose another --out.")
     return path
+
+
+def disk_fault(error: BaseException | None) -> str | None:
+    """What the disk's fault is, where an error is one; ``None`` for any other error.
+
+    Orbax has it in the text, or in a cause.
+
+    Examples:
+      >>> disk_fault(OSError(errno.ENOSPC, "..."))
+      'No space left on device'
+    """
+    while error is not None:
+        for name in DISK_FAULTS:
+            said = os.strerror(number := getattr(errno, name))
+            if getattr(error, "errno", None) == number or said in str(error):
+                return said
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:

@@ -1,8 +1,9 @@
 """A run's state with another number of particles. Pure.
 
 Particles that stay continue their episodes to the bit. New ones begin episodes of their own at the
-present theta, in phases that those there are leave free, from keys that follow from the outer step
-and their index: done again from the same checkpoint, it has the same outcome.
+present theta and are unrolled to phases that those there are leave free, so that the estimate is
+unbiased at once. Their keys follow from the outer step and their index: done again from the same
+checkpoint, it has the same outcome.
 """
 
 import jax

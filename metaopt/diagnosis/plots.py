@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from metaopt.diagnosis.diagnose import EstimatorRow
-from metaopt.plotting.style import BASELINE, COLORS, DASHES, INK, STYLE, log_losses
+from metaopt.plotting.style import BASELINE, COLORS, DASHES, INK, STYLE, literal, log_losses
 
 
 def variance(rows: Sequence[EstimatorRow], title: str) -> Figure:
@@ -42,11 +42,11 @@ def variance(rows: Sequence[EstimatorRow], title: str) -> Figure:
                 errors = np.array([row.variance_error * of(row) for row in members])
                 axes.errorbar(
                     [row.reuse for row in members], values, np.nan_to_num(errors),
-                    fmt="o-", ms=4, lw=1.8, capsize=2, color=color, label=label,
+                    fmt="o-", ms=4, lw=1.8, capsize=2, color=color, label=literal(label),
                 )  # fmt: skip
             for row, color, style in lines:
                 height = row.variance * of(row)
-                axes.axhline(height, color=color, ls=style, lw=1.6, label=row.estimator)
+                axes.axhline(height, color=color, ls=style, lw=1.6, label=literal(row.estimator))
             axes.set(xlabel="K, inner steps for which a noise is kept", xscale="log")
             axes.set_xticks(_apart(sorted({row.reuse for row in family if row.reuse is not None})))
             axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
@@ -59,7 +59,7 @@ def variance(rows: Sequence[EstimatorRow], title: str) -> Figure:
             axes.set_title(f"tr Cov {heading}", fontsize=10)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=4)
-        figure.suptitle(title, fontsize=10, fontweight="bold", x=0.01, ha="left")
+        figure.suptitle(literal(title), fontsize=10, fontweight="bold", x=0.01, ha="left")
     return figure
 
 

@@ -13,6 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from metaopt.core.errors import UserError
 from metaopt.core.files import json_text, make_folder, write_atomically
@@ -62,7 +63,7 @@ def report_diagnosis(
     key = jax.random.fold_in(jax.random.key(subject.config.seed), KEY_OF_DIAGNOSIS)
     theta, data, key = replicate((subject.theta, subject.problem.data(), key), mesh)
     labels = ["reference", *(candidate.label for candidate in chosen)]
-    say = lambda text: console.print(text, highlight=False, soft_wrap=True)
+    say = lambda text: console.print(text, highlight=False, soft_wrap=True, markup=False)
     say(f"Diagnosing {subject.description}: {len(chosen)} estimators and a reference.")
     how = ""
     if budget is None:
@@ -141,7 +142,7 @@ def _table(rows: Sequence[EstimatorRow], reference: Moments, budget: int) -> Tab
         unresolved = f"< {row.resolution:.2g}" if math.isfinite(row.resolution) else "?"
         bias = f"[bold]{row.bias:.2g}[/bold]" if row.biased else unresolved
         table.add_row(
-            row.estimator,
+            Text(row.estimator),
             "" if row.reuse is None else str(row.reuse),
             str(row.window),
             f"{row.particles:,}",
@@ -161,11 +162,13 @@ def _progress(console: Console, labels: Sequence[str]) -> Iterator[Callable[[str
 
         def plain(label: str, done: float) -> None:
             if done >= 1:
-                console.print(f"{label}  {time.monotonic() - began:.0f} s", highlight=False)
+                console.print(
+                    f"{label}  {time.monotonic() - began:.0f} s", highlight=False, markup=False
+                )
 
         yield plain
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
         line = bar.add_task(labels[0], total=len(labels))
         yield lambda label, done: bar.update(

@@ -4,20 +4,26 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metaopt.core.types import Estimate, PyTree
+from metaopt.core.types import Estimate, Key, PyTree
 from metaopt.estimators.kernel import ParticleKernel, Window
 
 Sums = dict[str, PyTree]
 """By name, sums over particles: float32, counts as well, so that they go into one all-reduce."""
 
+CELLS = 1024
+"""Numbers by which the halves of the particles are compared."""
+
+KEY_OF_SIGNS = 0x68616C66
+"""Folded into the outer step's key, into which the estimate folds particles' indices."""
+
 
 def sum_particles(
-    kernel: ParticleKernel, carry: PyTree, windows: Window, index: jax.Array, counts: Sums
+    kernel: ParticleKernel, carry: PyTree, windows: Window, index: jax.Array, counts: Sums, key: Key
 ) -> tuple[Sums, jax.Array]:
     """Sums over a share of n particles, with ``counts [n]`` among them; and who is finite ``[n]``.
 
     A particle counts where its losses and its direction are finite throughout. ``index`` is its
-    place among all ``[n]``, whose parity says in which half it is.
+    place among all ``[n]``, whose parity says in which half it is. ``key``: this outer step's.
     """
     losses = windows.losses  # [n, halves, W]
     leaves = [losses, *jax.tree.leaves(windows.direction)]
@@ -35,9 +41,45 @@ def sum_particles(
         "length": jnp.sqrt(square),
         "finite": finite,
     }
-    grad = jax.tree.map(lambda leaf: jnp.tensordot(by_half, leaf, axes=1), direction)
+    halves = jax.tree.map(lambda leaf: jnp.tensordot(by_half, leaf, axes=1), direction)
     sums = {name: values.sum(dtype=jnp.float32) for name, values in sums.items()}
-    return sums | {"grad": grad}, finite
+    grad = jax.tree.map(lambda leaf: leaf[0] + leaf[1], halves)
+    return sums | {"grad": grad, "halves": sketch(halves, key)}, finite
+
+
+def sketch(halves: PyTree, key: Key) -> jax.Array:
+    """Sums over the two halves of the particles in `CELLS` numbers, to compare them by.
+
+    A number of theta goes to the cell of its place modulo `CELLS`, with a random sign: a count
+    sketch (Charikar et al. 2002), linear and with inner products that are right on average; of
+    their cosine the standard deviation is about 1 / sqrt(CELLS). A theta of no more numbers is
+    left as it is.
+
+    Args:
+      halves: leaves ``[2, ...]``.
+      key: of the signs; the same on all devices.
+
+    Returns:
+      Float32 ``[2, CELLS]`` at most.
+
+    Examples:
+      >>> sketch({"a": jnp.ones((2, 3)), "b": jnp.ones(2)}, jax.random.key(0)).shape
+      (2, 4)
+      >>> sketch(jnp.ones((2, 3, 4000)), jax.random.key(0)).shape
+      (2, 1024)
+    """
+    leaves = [leaf.reshape(2, -1).astype(jnp.float32) for leaf in jax.tree.leaves(halves)]
+    if sum(leaf.shape[1] for leaf in leaves) <= CELLS:
+        return jnp.concatenate(leaves, axis=1)
+    key = jax.random.fold_in(key, KEY_OF_SIGNS)
+
+    def cells(number: int, leaf: jax.Array) -> jax.Array:
+        size = leaf.shape[1]
+        signs = jax.random.rademacher(jax.random.fold_in(key, number), (size,), jnp.float32)
+        padded = jnp.pad(signs * leaf, ((0, 0), (0, -size % CELLS)))
+        return padded.reshape(2, -1, CELLS).sum(axis=1)
+
+    return jnp.stack([cells(number, leaf) for number, leaf in enumerate(leaves)]).sum(axis=0)
 
 
 def estimate_of(sums: Sums, particles: int, cost: int) -> Estimate:
@@ -53,16 +95,17 @@ def estimate_of(sums: Sums, particles: int, cost: int) -> Estimate:
       - ``particle_variance``: tr Cov of one particle's estimate, from those of this update;
       - ``snr``: squared norm of the estimate over the variance of the estimate, at most
         (N - 1) / 1.2e-7, where all particles agree to the last bit of float32;
-      - ``half_cosine``: cosine between the estimates of the even and of the odd particles;
+      - ``half_cosine``: cosine between the estimates of the even and of the odd particles, of a
+        theta of more than 1,024 numbers to within some .03 (`sketch`);
       - ``effective_particles``: (sum |g_i|)^2 / sum |g_i|^2, N where all say as much.
 
       The last four are 0 where they would be 0/0: where all particles say 0 or none is finite, the
       first two of them also where one alone is, and the cosine where a half has none.
     """
     count = sums["finite"]
-    even, odd = ([leaf[half] for leaf in jax.tree.leaves(sums["grad"])] for half in (0, 1))
+    even, odd = sums["halves"]
     # Where no particle is finite this is 0/0: the outer step sees a NaN and skips the update.
-    grad = jax.tree.map(lambda leaf: leaf[0] / count + leaf[1] / count, sums["grad"])
+    grad = jax.tree.map(lambda leaf: leaf / count, sums["grad"])
     signal = optax.tree.norm(grad, squared=True)
     several, others = count > 1, jnp.maximum(count - 1, 1)
     square = sums["square"]
@@ -77,9 +120,7 @@ def estimate_of(sums: Sums, particles: int, cost: int) -> Estimate:
         "unroll_steps": (particles + whole("uncounted")) * cost,
         "particle_variance": variance,
         "snr": jnp.where(several, snr, 0.0),
-        "half_cosine": _ratio(
-            optax.tree.vdot(even, odd), optax.tree.norm(even) * optax.tree.norm(odd)
-        ),
+        "half_cosine": _ratio(even @ odd, jnp.linalg.norm(even) * jnp.linalg.norm(odd)),
         "effective_particles": _ratio(sums["length"] ** 2, square),
     }
     return Estimate(grad, sums["loss"] / count, metrics)

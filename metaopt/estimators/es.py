@@ -9,7 +9,7 @@ averaged over particles, is unbiased for the gradient of the smoothed per-step l
 stands still (GPES_K). The smoothing is by independent noises of the blocks, and so not quite the
 same for every K. K = W is PES (Vicol et al. 2021, arXiv 2112.13835); K = T, one noise for the whole
 episode, is NRES, whose variance is the least of the family (Li et al. 2023, arXiv 2304.12180). Then
-the sum over blocks is the noise itself, and it is all that is kept.
+the sum over blocks is the noise itself: its key is enough.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,8 @@ class Pair(NamedTuple):
         that axis where the problem says that they are shared.
       sigma: float32 scalar, the scale under which the episode's noise is drawn: a scheduled sigma
         that moves on does not move it.
-      noise_sum: like theta, the finished blocks' noise summed; where K = T the episode's noise.
+      noise_sum: like theta, the finished blocks' noise summed; where K = T the episode's noise, or
+        ``()`` where that is large, and drawn again in every window.
     """
 
     inner: PyTree
@@ -64,7 +65,7 @@ def _estimator(
         eps, noise_sum = noise.start(theta, episode, scale)
         of_half = lambda half: inner_start(problem, half, data, episode)
         inner = jax.vmap(of_half, out_axes=halves_axes)(antithetic(theta, eps))
-        return Pair(inner, scale, noise_sum)
+        return Pair(inner, scale, noise.keep(noise_sum, inner))
 
     def advance(theta: Theta, data: PyTree, episode: Episode, pair: Pair) -> Window:
         eps, total, noise_sum = noise.advance(theta, episode, pair.sigma, pair.noise_sum)
@@ -119,7 +120,8 @@ def gpes(
       stagger: how the particles' phases are spread over the horizon: ``"balanced"`` (evenly; the
         least variance), ``"random"``, or ``"none"``.
       first_episode: how a particle gets to its phase: ``"short"`` (it starts fresh and ends its
-        first episode early) or ``"burn_in"`` (it is unrolled to its phase first; counted).
+        first episode early; biased for T/W updates) or ``"burn_in"`` (it is unrolled to its phase
+        first, counted; unbiased at once).
       shaping: of the losses' differences: ``"raw"``, ``"standardise"`` (divided by their standard
         deviation over particles, two at least) or ``"centered_rank"`` (of ranks in [-1/2, 1/2]
         instead).

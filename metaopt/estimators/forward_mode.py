@@ -35,7 +35,8 @@ class Tangent(NamedTuple):
     Attributes:
       inner: the problem's state.
       tangent: its float leaves' derivative along the directions so far.
-      noise_sum: like theta, the finished blocks' directions summed; where K = T the episode's.
+      noise_sum: like theta, the finished blocks' directions summed; where K = T the episode's, or
+        ``()`` where that is large, and drawn again in every window.
     """
 
     inner: PyTree
@@ -109,7 +110,7 @@ def forward(
 
         v, noise_sum = noise.start(theta, episode, unit)
         _, tangent, inner = jax.jvp(begin, (theta,), (v,), has_aux=True)
-        return Tangent(inner, tangent, noise_sum)
+        return Tangent(inner, tangent, noise.keep(noise_sum, (inner, tangent)))
 
     def advance(theta: Theta, data: PyTree, episode: Episode, carry: Tangent) -> Window:
         def run(theta, leaves):

@@ -8,8 +8,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metaopt.core.sizes import bytes_of
 from metaopt.core.types import PyTree, Theta
 from metaopt.estimators.kernel import Episode, Rollout
+
+LARGE = 2**20
+"""Bytes of noise from which memory counts more than the time to draw it."""
 
 Sigma = float | Callable[[jax.Array], jax.Array]
 """A number, or a schedule of the outer step as optax has them."""
@@ -44,19 +48,22 @@ class BlockNoise(NamedTuple):
 
     Attributes:
       start: ``(theta, episode, sigma) -> (eps, noise_sum)`` at an episode's start.
+      keep: ``(noise_sum, inner) -> noise_sum``, or ``()`` where it is drawn again in every window
+        rather than kept beside the problem's state ``inner``, see `is_drawn_again`.
       advance: ``(theta, episode, sigma, noise_sum) -> (eps, total, noise_sum)``: a window's noise
         eps_n(t), the sum over blocks up to it, and the finished blocks' sum after the window.
     """
 
     start: Callable[..., tuple[Theta, PyTree]]
+    keep: Callable[[PyTree, PyTree], PyTree]
     advance: Callable[..., tuple[Theta, Theta, PyTree]]
 
 
 def block_noise(reuse: int | None, rollout: Rollout) -> BlockNoise:
     """Noise drawn anew every K = ``reuse`` steps; ``None`` keeps it for the whole episode.
 
-    Then ``noise_sum`` is the noise itself, kept because drawing it again for every window of one
-    step costs a fifth of a small problem's time.
+    Then ``noise_sum`` is the noise itself. It is kept where it is small, because drawing it again
+    for every window of one step costs a fifth of a small problem's time.
 
     Raises:
       ValueError: where K is not a multiple of the window up to the horizon.
@@ -66,21 +73,38 @@ def block_noise(reuse: int | None, rollout: Rollout) -> BlockNoise:
         raise ValueError(
             f"reuse must be a multiple of window={window} up to horizon={longest}, got {reuse!r}."
         )
-    kept = reuse is None or reuse == longest
+    once = reuse is None or reuse == longest
 
     def start(theta, episode, sigma):
         eps = noise_of_block(theta, episode, sigma, jnp.int32(0))
-        return eps, eps if kept else optax.tree.zeros_like(theta)
+        return eps, eps if once else optax.tree.zeros_like(theta)
+
+    def keep(noise_sum, inner):
+        return () if once and is_drawn_again(noise_sum, inner) else noise_sum
 
     def advance(theta, episode, sigma, noise_sum):
-        if kept:
-            return noise_sum, noise_sum, noise_sum
+        if once:
+            is_kept = jax.tree.leaves(noise_sum)
+            eps = noise_sum if is_kept else noise_of_block(theta, episode, sigma, jnp.int32(0))
+            return eps, eps, noise_sum
         eps = noise_of_block(theta, episode, sigma, episode.elapsed // reuse)
         total = optax.tree.add(noise_sum, eps)
         block_ends = (episode.elapsed + window) % reuse == 0
         return eps, total, optax.tree.where(block_ends, total, noise_sum)
 
-    return BlockNoise(start, advance)
+    return BlockNoise(start, keep, advance)
+
+
+def is_drawn_again(noise: PyTree, inner: PyTree) -> bool:
+    """Whether noise is worth drawing again from its key rather than keeping: where it is `LARGE`,
+    and larger than the state that it would be kept beside.
+
+    Examples:
+      >>> noise = jax.ShapeDtypeStruct((LARGE,), jnp.float32)
+      >>> is_drawn_again(noise, jnp.zeros(8)), is_drawn_again(noise, noise)
+      (True, False)
+    """
+    return max(LARGE, bytes_of(inner) + 1) <= bytes_of(noise)
 
 
 def noise_of_block(theta: Theta, episode: Episode, sigma: jax.Array, block: jax.Array) -> Theta:

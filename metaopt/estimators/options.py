@@ -79,7 +79,8 @@ class Windowed(Options):
     stagger: Literal["balanced", "random", "none"] = "balanced"
     """How the particles' phases are spread over the horizon."""
     first_episode: Literal["short", "burn_in"] = "short"
-    """How a particle gets to its phase: by a short first episode, or unrolled to it first."""
+    """How a particle gets to its phase: by a short first episode, biased for T/W updates, or
+    unrolled to it first."""
 
 
 @dataclass(frozen=True, kw_only=True)

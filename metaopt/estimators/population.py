@@ -7,6 +7,7 @@ particles say of the gradient. An estimator only supplies how a particle starts 
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -89,16 +90,19 @@ def make_estimator(
     index = jnp.arange(rollout.particles)
     on_devices = partial(over_particles, mesh=rollout.mesh)
     start_share = on_devices(partial(_start_share, kernel, rollout, problem))
+    # Beginnings of episodes only would be a bias; a run that exists has steps to spare.
+    burning_in = replace(rollout, first_episode="burn_in")
+    join_share = on_devices(partial(_start_share, kernel, burning_in, problem))
     estimate_share = on_devices(partial(_estimate_share, kernel, rollout, problem))
 
-    def start_all(theta, data, key, phases, updates) -> Population:
+    def start_all(start, theta, data, key, phases, updates) -> Population:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
-        return start_share((theta, data, updates), (keys, phases))[1]
+        return start((theta, data, updates), (keys, phases))[1]
 
     def init(theta: Theta, data: PyTree, key: Key) -> Population:
         episodes_key, phases_key = jax.random.split(key)
         phases = all_phases(rollout.stagger, rollout.particles, phases_key)
-        return start_all(theta, data, episodes_key, phases, jnp.int32(0))
+        return start_all(start_share, theta, data, episodes_key, phases, jnp.int32(0))
 
     def estimate(theta: Theta, state: Population, data: PyTree, key: Key):
         sums, (state, _) = estimate_share((theta, data, key), (state, index))
@@ -118,7 +122,7 @@ def make_estimator(
         beside = phases_beside(rollout.stagger, present, rollout.particles, phases_key)
         # All N are started, so that the devices divide them; only those that are new are taken.
         phases = jnp.concatenate([jnp.zeros_like(present), beside])
-        started = start_all(theta, data, episodes_key, phases, state.updates[0])
+        started = start_all(join_share, theta, data, episodes_key, phases, state.updates[0])
         extend = lambda old, new: jnp.concatenate([old, new[count:]])
         return jax.tree.map(extend, state, started)
 
@@ -199,7 +203,8 @@ def _estimate_share(
     state, windows = advance_in_chunks(
         partial(advance, theta, data),
         state,
-        bytes_each=bytes_of(state) // len(index),
+        # What is in work beside a particle's state: perturbed thetas, or a gradient.
+        bytes_each=max(bytes_of(state) // len(index), bytes_of(theta)),
         at_once=rollout.particles_per_chunk or affordable(advance, (theta, data), state),
     )
     cap = jnp.inf if problem.loss_cap is None else problem.loss_cap
@@ -212,7 +217,7 @@ def _estimate_share(
         )
         state, counts = state._replace(lives=lives), counts | of_lives
         remaining = jnp.where(windows.ended, 0, remaining)
-    sums, finite = sum_particles(kernel, state.carry, windows, index, counts)
+    sums, finite = sum_particles(kernel, state.carry, windows, index, counts, key)
     state = state._replace(
         remaining=jnp.where(finite, remaining, 0),
         updates=state.updates + 1,

@@ -5,7 +5,8 @@ says what counts. Where a task is a family, seed i gives the same member to all,
 rate is tuned for the whole distribution.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
@@ -13,7 +14,8 @@ import jax.numpy as jnp
 
 from metaopt.config.schema import Component
 from metaopt.core.errors import UserError
-from metaopt.core.files import make_folder
+from metaopt.core.files import disk_fault, make_folder
+from metaopt.core.randomness import own_randomness
 from metaopt.core.types import Task
 from metaopt.evaluation import grids
 from metaopt.evaluation.baselines import RATES, baseline, baseline_of
@@ -68,7 +70,8 @@ def evaluate(
       on_progress: called with what is about to be run, how many are done, and how many there are.
 
     Raises:
-      UserError: naming the value at fault and the valid ones; nothing has run then.
+      UserError: naming the value at fault and the valid ones; nothing has run then. Or where the
+        disk is full: what was measured is in the cache.
 
     Examples:
       >>> from metaopt.learned_optimizers import sgd
@@ -81,17 +84,32 @@ def evaluate(
       <Evaluation of mine against sgd on quadratic: 2 seeds of 4 steps>
     """
     trained, known = trained_by_name(optimizers)
-    found = measure(
-        trained, known,
-        tasks=tasks, baselines=baselines, num_steps=num_steps, seeds=seeds, rates=rates,
-        split=split, grid=grid, anew=anew, on_progress=on_progress,
-        cache=None if out is None else Path(out) / "cache",
-    )  # fmt: skip
-    if out is not None:
-        write(found, Path(out))
+    with _disk_faults(out):
+        found = measure(
+            trained, known,
+            tasks=tasks, baselines=baselines, num_steps=num_steps, seeds=seeds, rates=rates,
+            split=split, grid=grid, anew=anew, on_progress=on_progress,
+            cache=None if out is None else Path(out) / "cache",
+        )  # fmt: skip
+        if out is not None:
+            write(found, Path(out))
     return found
 
 
+@contextmanager
+def _disk_faults(out: str | Path | None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = disk_fault(error)
+        if out is None or reason is None:
+            raise
+        raise UserError(
+            f"{out} cannot be written ({reason}): mend that, and the same command resumes."
+        ) from error
+
+
+@own_randomness()
 def measure(
     trained: Mapping[str, Trained],
     known: Mapping[str, TrainedOn],

@@ -12,6 +12,7 @@ from metaopt.plotting.style import (
     COLORS,
     DASHES,
     LEARNED,
+    literal,
     log_losses,
     log_ticks,
     to_svg,
@@ -93,8 +94,9 @@ def finish(figure: Figure, panels, title: str, found: Result) -> None:
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()
         named |= dict(zip(labels, handles, strict=True))
-    order = [name for name in (*found.optimizers, *found.baselines) if name in named]
+    names = map(literal, (*found.optimizers, *found.baselines))
+    order = [name for name in names if name in named]
     if order:
         lines, columns = [named[name] for name in order], min(4, len(order))
         figure.legend(lines, order, loc="outside lower center", ncols=columns)
-    figure.suptitle(title, fontsize=10, fontweight="bold", x=0.01, ha="left")
+    figure.suptitle(literal(title), fontsize=10, fontweight="bold", x=0.01, ha="left")

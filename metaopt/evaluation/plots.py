@@ -24,7 +24,7 @@ from metaopt.evaluation.statistics import (
     with_interval,
 )
 from metaopt.evaluation.trials import LONGER
-from metaopt.plotting.style import INK, PALE, STYLE
+from metaopt.plotting.style import INK, PALE, STYLE, literal
 
 
 def curves(found: Result, *, against_seconds: bool = False) -> Figure:
@@ -34,7 +34,7 @@ def curves(found: Result, *, against_seconds: bool = False) -> Figure:
         for axes, task in zip(panels, found.tasks, strict=True):
             names = (*found.baselines[::-1], *found.optimizers[::-1])
             losses = {name: found.losses(task, name) for name in names}
-            axes.set_title(task, fontsize=10)
+            axes.set_title(literal(task), fontsize=10)
             log = loss_axis(axes, [one.mean(axis=0) for one in losses.values()])
             if log is None:
                 continue
@@ -45,7 +45,7 @@ def curves(found: Result, *, against_seconds: bool = False) -> Figure:
                     seconds = found.trials[task][name].seconds_per_step
                     x, mean, low, high = (one[1:] for one in (seconds * x, mean, low, high))
                 axes.fill_between(x, low, high, color=color, alpha=0.15, lw=0)
-                axes.plot(x, mean, color=color, ls=line, lw=1.8, label=name)
+                axes.plot(x, mean, color=color, ls=line, lw=1.8, label=literal(name))
             axes.set_xlabel("seconds of one run alone" if against_seconds else "inner step")
             if against_seconds:
                 log_seconds(axes)
@@ -74,7 +74,7 @@ def speedups(found: Result) -> Figure:
             ranges += [aggregates[name].speedup] * (len(groups) - len(ranges))
             for group, (value, low, high) in enumerate(ranges):
                 at = group + thick * (i - (len(names) - 1) / 2)
-                axes.barh(at, value, thick, color=color, label=name if group == 0 else None)
+                axes.barh(at, value, thick, color=color, label=None if group else literal(name))
                 low, high = np.nan_to_num([low, high], nan=value)  # too few seeds for an interval
                 error = np.maximum([[value - low], [high - value]], 0)
                 axes.errorbar(value, at, xerr=error, color=INK, lw=1, capsize=2)
@@ -85,11 +85,13 @@ def speedups(found: Result) -> Figure:
         axes.axvline(1, color=INK, lw=1, ls=":")
         if len(found.tasks) > 1:
             axes.axhline(len(found.meaningful) - 0.5, color=PALE, lw=1)
-        axes.set_yticks(range(len(groups)), groups)
+        axes.set_yticks(range(len(groups)), [literal(group) for group in groups])
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
         axes.margins(x=0.12)
-        axes.set_xlabel(f"steps of tuned {found.reference} over the steps here, to the same loss")
+        axes.set_xlabel(
+            f"steps of tuned {literal(found.reference)} over the steps here, to the same loss"
+        )
         axes.set_title("Speed-up, 95% intervals", fontsize=10)
         figure.legend(loc="outside lower center", ncols=4)
     return figure
@@ -118,10 +120,10 @@ def profile(found: Result) -> Figure:
             axes.fill_between(thresholds, low, high, color=color, alpha=0.12, lw=0)
             share = performance_profile(scores, thresholds)
             middle = float(interquartile_mean(scores))
-            label = f"{name} (IQM {middle:.3g})"
+            label = f"{literal(name)} (IQM {middle:.3g})"
             axes.plot(thresholds, share, color=color, ls=line, lw=1.8, label=label)
         axes.set(
-            xlabel=f"score τ (0: no progress, 1: tuned {found.reference})",
+            xlabel=f"score τ (0: no progress, 1: tuned {literal(found.reference)})",
             ylabel="fraction of runs above τ",
             ylim=(0, 1.03),
             xlim=ends,
@@ -139,7 +141,7 @@ def horizons(found: Result) -> Figure:
         for axes, task in zip(panels, found.tasks, strict=True):
             of = lambda name, h, task=task: mean_losses(found.tuned(task, name, h), found.split)
             runs = {n: np.stack([of(n, h) for h in lengths], axis=1) for n in names}
-            axes.set_title(task, fontsize=10)
+            axes.set_title(literal(task), fontsize=10)
             log = loss_axis(axes, [one.mean(axis=0) for one in runs.values()])
             if log is None:
                 continue
@@ -147,7 +149,7 @@ def horizons(found: Result) -> Figure:
                 color, line = colors(found)[name]
                 mean, low, high = band(runs[name], log)
                 axes.fill_between(lengths, low, high, color=color, alpha=0.15, lw=0)
-                axes.plot(lengths, mean, "o", ls=line, ms=4, color=color, label=name)
+                axes.plot(lengths, mean, "o", ls=line, ms=4, color=color, label=literal(name))
             axes.axvline(found.num_steps, color=INK, lw=1, ls=":")
             axes.set(xlabel="inner steps of a run", xscale="log")
             axes.set_xticks(lengths, [f"{h:,}" for h in lengths])
@@ -163,14 +165,22 @@ def rates(found: Result) -> Figure:
         figure, panels = panels_of(found.tasks)
         for axes, task in zip(panels, found.tasks, strict=True):
             means = {name: found.sweep(task, name) for name in colors(found)}
-            axes.set_title(task, fontsize=10)
+            axes.set_title(literal(task), fontsize=10)
             if loss_axis(axes, list(means.values())) is None:
                 continue
             for name, (color, line) in colors(found).items():
                 if name in found.optimizers:
-                    axes.axhline(means[name][0], color=color, lw=1.8, label=name)
+                    axes.axhline(means[name][0], color=color, lw=1.8, label=literal(name))
                 else:
-                    axes.plot(found.rates, means[name], "o", ls=line, ms=3, color=color, label=name)
+                    axes.plot(
+                        found.rates,
+                        means[name],
+                        "o",
+                        ls=line,
+                        ms=3,
+                        color=color,
+                        label=literal(name),
+                    )
             axes.set(xlabel="learning rate", xscale="log")
         text = f"Mean {found.split} loss against learning rate: the whole sweep"
         finish(figure, panels, text, found)
@@ -198,5 +208,5 @@ def grid(one: Grid, reference: str) -> Figure:
             axes.set_title(f"{one.horizons[i]:,} steps", fontsize=10)
         panels[0].set_ylabel("hidden layers")
         title = f"{one.optimizer}: progress beyond that of tuned {reference}, digits_mlp"
-        figure.suptitle(title, fontsize=10, fontweight="bold", x=0.01, ha="left")
+        figure.suptitle(literal(title), fontsize=10, fontweight="bold", x=0.01, ha="left")
     return figure

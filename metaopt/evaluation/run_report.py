@@ -18,7 +18,7 @@ from metaopt.plotting.style import to_png
 from metaopt.pretrained.artefact import THETA
 from metaopt.training.outcome import outcome
 from metaopt.training.run import Run
-from metaopt.training.run_directory import RunDirectory
+from metaopt.training.run_directory import RunDirectory, disk_faults
 
 BASELINES = ("adam", "adam_cosine")
 """What a run's optimizer has to beat; `metaopt evaluate` takes any."""
@@ -85,7 +85,8 @@ def report(run: Any, *, quiet: bool = False) -> Path:
       ...
       metaopt.core.errors.UserError: nowhere holds no run: there is no config.json.
     """
-    report_run(run if isinstance(run, Run) else Path(run), Console(quiet=quiet))
+    with disk_faults(RunDirectory(Path(run))):
+        report_run(run if isinstance(run, Run) else Path(run), Console(quiet=quiet))
     return Path(run) / "report.html"
 
 

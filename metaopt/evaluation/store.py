@@ -2,8 +2,8 @@
 
 import hashlib
 import io
-import zipfile
-import zlib
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,26 @@ def write(file: Path, curves: dict[str, np.ndarray], facts: list[float]) -> None
     write_atomically(file, buffer.getvalue())
 
 
-def read(file: Path) -> Kept | None:
-    """What `write` kept; ``None`` if it is not there, or damaged: it is then run again."""
+def read(file: Path, like: Mapping[str, tuple[int, ...]], facts: int) -> Kept | None:
+    """What `write` kept; ``None`` if it is not there, or damaged: it is then run again.
+
+    Args:
+      file: where.
+      like: the shape of each curve that is to be in it.
+      facts: how many numbers are to be beside them.
+    """
     try:
         with file.open("rb") as stream, np.load(stream) as stored:
             arrays = {name: stored[name] for name in stored.files}
-        facts = arrays.pop("facts").tolist()
-        return arrays, facts
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        numbers = arrays.pop("facts")
+        whole = {name: values.shape for name, values in arrays.items()} == dict(like)
+        if not whole or numbers.shape != (facts,) or not np.isfinite(numbers).all():
+            raise ValueError("it holds something else")
+        if any(values.dtype != np.float32 for values in arrays.values()):
+            raise ValueError("it holds other types")
+        return arrays, numbers.tolist()
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # each damage has its own kind
+        warnings.warn(f"{file} is damaged ({error}): what it held is run again.", stacklevel=2)
         return None

@@ -22,7 +22,7 @@ def table(found: Result) -> Table:
     for i, task in enumerate(found.tasks):
         rows = [cells(found, row) for row in found.rows if row.task == task]
         for head in list(rows[0])[1:] if i == 0 else ():
-            shown.add_column(head, justify="right", no_wrap=True)
+            shown.add_column(Text(head), justify="right", no_wrap=True)
         shown.add_section()
         shown.add_row(Text(task, "bold"))
         for row in rows:
@@ -36,11 +36,11 @@ def summary(found: Result) -> Table:
         box=SIMPLE_HEAD,
         pad_edge=False,
         collapse_padding=True,
-        caption=caption(found),
+        caption=Text(caption(found)),
         caption_justify="left",
     )
     for i, head in enumerate(aggregate_heads(found)):
-        shown.add_column(head, justify="right" if i else "left", no_wrap=not i)
+        shown.add_column(Text(head), justify="right" if i else "left", no_wrap=not i)
     for row in aggregate_rows(found):
         shown.add_row(*map(Text, row))
     return shown

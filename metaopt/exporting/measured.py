@@ -1,5 +1,6 @@
 """What a card says of an optimizer's evaluation, Markdown."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,11 +30,13 @@ def not_better(evaluation: Mapping[str, Any]) -> str:
         match change.verdict:
             case "not resolved":
                 said = f"{change.seeds} seeds do not resolve a difference ({change.difference})"
-                lines.append(f"- Against tuned {change.against} {what}: {said}.")
+                lines.append(f"- Against tuned {_plain(change.against)} {what}: {said}.")
             case "higher" | "equal":
-                lines.append(f"- Against tuned {change.against} {what}: {change.sentence()}.")
+                lines.append(
+                    f"- Against tuned {_plain(change.against)} {what}: {change.sentence()}."
+                )
             case "not finite":
-                lines.append(f"- Against tuned {change.against} {what}: no loss is finite.")
+                lines.append(f"- Against tuned {_plain(change.against)} {what}: no loss is finite.")
     lines += _above(evaluation)
     lines.append(
         "- Anywhere else it has not been measured: other tasks, more or fewer steps, larger\n"
@@ -47,9 +50,9 @@ def _table(evaluation: Mapping[str, Any], task: str, changes: Sequence[Change]) 
     rows = [f"| this optimizer | {_losses(evaluation, task, first.optimizer, changes)} |"]
     for against in _baselines(changes):
         pair = [change for change in changes if change.against == against]
-        rows.append(f"| {against}, tuned | {_losses(evaluation, task, against, pair)} |")
+        rows.append(f"| {_plain(against)}, tuned | {_losses(evaluation, task, against, pair)} |")
         differences = " | ".join(change.difference.text(sign="+") for change in pair)
-        rows.append(f"| **difference to {against}** | {differences} |")
+        rows.append(f"| **difference to {_plain(against)}** | {differences} |")
     rates = "; ".join(_rates(evaluation, task, name) for name in _baselines(changes))
     start = f" The initial loss is {first.start:.4g}." if first.start == first.start else ""
     lead = (
@@ -62,6 +65,16 @@ def _table(evaluation: Mapping[str, Any], task: str, changes: Sequence[Change]) 
     return lead + heads + "\n".join(rows)
 
 
+def _plain(name: str) -> str:
+    """A name as Markdown shows it as it is.
+
+    Examples:
+      >>> print(_plain("adam_cosine"), _plain("_a|b*"))
+      adam_cosine \\_a\\|b\\*
+    """
+    return re.sub(r"[\\`*\[\]<>|&$#~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", name)
+
+
 def _baselines(changes: Sequence[Change]) -> list[str]:
     return list(dict.fromkeys(change.against for change in changes))
 
@@ -72,7 +85,9 @@ def _rates(evaluation: Mapping[str, Any], task: str, name: str) -> str:
     if "rows" in evaluation:
         rows = evaluation["rows"]
         (best,) = [row for row in rows if (row["task"], row["optimizer"]) == (task, name)]
-    return f"{name} {best['rate']:g} for the mean, {best['final_rate']:g} for the final loss"
+    return (
+        f"{_plain(name)} {best['rate']:g} for the mean, {best['final_rate']:g} for the final loss"
+    )
 
 
 def _losses(

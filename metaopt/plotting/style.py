@@ -32,6 +32,19 @@ STYLE: dict[Any, Any] = {
 }
 
 
+def literal(name: str) -> str:
+    """A name in the form in which matplotlib draws it as it is.
+
+    Otherwise it reads ``$`` as formulas, and leaves what begins with ``_`` out of legends.
+
+    Examples:
+      >>> literal("cost_in_$"), literal("_mine")
+      ('cost_in_\\\\$', ' _mine')
+    """
+    shown = " ".join(name.splitlines()).replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
+
+
 def single_figure(width: float, height: float):
     """A figure of one panel, in inches, and its axes."""
     figure = Figure(figsize=(width, height), layout="constrained")

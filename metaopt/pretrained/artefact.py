@@ -5,6 +5,7 @@ and ``SHA256SUMS``, in the form of `sha256sum`, holds the digest of every file.
 """
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from safetensors.numpy import load, save
 
 from metaopt.config.schema import Component
 from metaopt.core.errors import UserError
-from metaopt.core.files import json_text, sha256, write_atomically
+from metaopt.core.files import json_text, read_text, sha256, write_atomically
 from metaopt.core.theta import flatten_theta
 from metaopt.core.types import Theta
 
@@ -84,7 +85,7 @@ def read_artefact(directory: Path) -> Artefact:
         optimizer's.
     """
     try:
-        description = json.loads((directory / CONFIG).read_text())
+        description = json.loads(read_text(directory / CONFIG))
         if "problem" in description and "schema" not in description:
             raise no_optimizer(directory, description["problem"]["name"])
         schema, chosen = description["schema"], description["optimizer"]
@@ -93,12 +94,14 @@ def read_artefact(directory: Path) -> Artefact:
                 f"{directory} has schema {schema}, this version reads {SCHEMA} and older: upgrade "
                 "metaopt."
             )
-        if schema > 1:
+        if schema > 1 or (directory / SUMS).exists():
             _check_sums(directory)
         component = Component(chosen["name"], tuple(chosen["args"]))
         flat = load((directory / THETA).read_bytes())
         with safe_open(directory / THETA, "numpy") as file:
             header = json.loads((file.metadata() or {}).get("metaopt", "null"))
+        if schema == 1 and header is not None:
+            raise _damaged(directory, f"{CONFIG} has schema 1, {THETA} a later one")
         trained = description.get("trained_range")
         if trained is not None:
             trained = (*map(int, trained["num_steps"]), int(trained["largest_tensor"]))
@@ -112,7 +115,27 @@ def read_artefact(directory: Path) -> Artefact:
             f"{directory / THETA} is of {_shown(of)}, but {CONFIG} says {_shown(chosen)}: put the "
             "two files back together, or export the run again."
         )
+    require_finite(flat, directory / THETA)
+    if schema == 1:
+        warnings.warn(
+            f"{directory} is of metaopt 0.1 and has no digests: damage to it would not be noticed.",
+            stacklevel=2,
+        )
     return Artefact(component, flat, description, trained)
+
+
+def require_finite(flat: Mapping[str, np.ndarray], file: Path) -> None:
+    """Refuses a theta that is not finite: whatever it would train would not be, either.
+
+    Raises:
+      UserError: naming the leaves.
+    """
+    lost = [path for path, leaf in flat.items() if not np.isfinite(leaf.astype(np.float64)).all()]
+    if lost:
+        raise UserError(
+            f"theta in {file} is not finite ({', '.join(lost)}): its training diverged; train it "
+            "again with a smaller learning rate or sigma."
+        )
 
 
 def no_optimizer(directory: Path, problem: str) -> UserError:
@@ -139,7 +162,7 @@ def _check_sums(directory: Path) -> None:
       UserError: naming the files that are not as they were written.
     """
     sums = {}
-    for line in (directory / SUMS).read_text().splitlines():
+    for line in read_text(directory / SUMS).splitlines():
         digest, name = line.split("  ", 1)
         if Path(name).name != name:
             raise _damaged(directory, f"{SUMS} names {name!r}, which is elsewhere")

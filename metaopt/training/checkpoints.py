@@ -4,7 +4,6 @@ Each carries the SHA-256 of its files, written before the rename that makes it a
 a damaged one is known before it is read and the run resumes from the newest good one.
 """
 
-import json
 import shlex
 from contextlib import ExitStack
 from functools import partial
@@ -16,13 +15,11 @@ import orbax.checkpoint as ocp
 
 from metaopt.core import resize
 from metaopt.core.errors import UserError
-from metaopt.core.files import json_text, sha256
 from metaopt.core.types import MetaState
 from metaopt.parallel.processes import max_over_processes, on_primary
 from metaopt.training import orbax_leak
+from metaopt.training.digests import digesting_handler, find_damage, seal
 from metaopt.training.plain_path import plain_path
-
-SUMS = "sha256.json"
 
 
 class Restored(NamedTuple):
@@ -55,6 +52,7 @@ class Checkpoints:
         self._directory = self._closing.enter_context(plain_path(directory))
         self._manager = ocp.CheckpointManager(
             self._directory,
+            item_handlers={"state": digesting_handler(), "totals": ocp.JsonCheckpointHandler()},
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=keep,
                 # Folders at once: where they cannot be made, threads would wait for them, and
@@ -131,10 +129,7 @@ class Checkpoints:
     def _seal(self) -> None:
         """Writes the sums of a checkpoint that is complete but for its rename."""
         for folder in self._directory.glob("*.orbax-checkpoint-tmp*"):
-            # Only the items' own files: Orbax writes to those beside them later on.
-            files = [file for file in sorted(folder.glob("*/**/*")) if file.is_file()]
-            sums = {str(file.relative_to(folder)): sha256(file) for file in files}
-            (folder / SUMS).write_text(json_text(sums, indent=2))
+            seal(Path(folder))
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -145,18 +140,6 @@ class Checkpoints:
                 return  # a save in flight may wait for a process that is gone
             self._manager.wait_until_finished()
             self._manager.close()
-
-
-def find_damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint by the sums it carries; ``None`` where they hold."""
-    try:
-        sums = json.loads((folder / SUMS).read_bytes())
-        for name, expected in sums.items():
-            if sha256(folder / name) != expected:
-                return f"{name} was changed"
-    except (OSError, ValueError, AttributeError) as error:
-        return f"its files cannot be checked: {error}"
-    return None
 
 
 def _inspect(folder: Path) -> tuple[str | None, int]:

@@ -16,6 +16,7 @@ from metaopt.config.schema import Config
 from metaopt.core import backoff
 from metaopt.core.data_stream import Feed
 from metaopt.core.errors import UserError
+from metaopt.core.randomness import IMPLEMENTATION, own_randomness
 from metaopt.core.resize import particles_of
 from metaopt.core.types import MetaState, PyTree, Theta
 from metaopt.parallel.processes import max_over_processes, on_primary
@@ -77,6 +78,7 @@ class Result(NamedTuple):
     finished: bool
 
 
+@own_randomness()
 def train(
     config: Config,
     out: Path,
@@ -145,6 +147,12 @@ def _train(config, out, experiment, mesh, on_progress, should_stop, on_notice) -
         if restored is None:
             restored = Restored(started.result(), {"unroll_steps": 0, "seconds": 0.0}, damaged=[])
         state, totals, damaged = restored
+        if state.key.dtype != like.key.dtype:
+            raise UserError(
+                f"{out} was begun by an earlier version with other random numbers "
+                f"({jax.random.key_impl(state.key)}; now they are always {IMPLEMENTATION}): choose "
+                "another --out."
+            )
         resumed_at = step
         for fault in damaged:
             on_notice(f"The checkpoint {fault} is damaged; it was set aside.")

@@ -64,7 +64,7 @@ class MetricsWriter:
 
         directory.rewind_metrics(step)
         directory.tensorboard.mkdir(exist_ok=True)
-        self._file = directory.metrics.open("a")
+        self._file = directory.metrics.open("a", encoding="utf-8")
         name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}"
         self._board = RecordWriter(str(directory.tensorboard / name))
         self._tell_board(0, file_version="brain.Event:2")

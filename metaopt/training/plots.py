@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from metaopt.config.registry import choose
 from metaopt.core.metric import Metric
-from metaopt.plotting.style import LEARNED, STYLE, log_losses, log_ticks
+from metaopt.plotting.style import LEARNED, STYLE, literal, log_losses, log_ticks
 from metaopt.training.metrics import read_metrics
 from metaopt.training.outcome import Measurements
 from metaopt.training.run_curves import AXES, RunCurves
@@ -36,7 +36,7 @@ def meta_training(
         if measured is not None and tests:
             _points(panels[1], measured.steps, measured.values, measured.metric)
             panels[1].set(xlabel="outer step")
-            panels[1].set_title(measured.metric.title, fontsize=10)
+            panels[1].set_title(literal(measured.metric.title), fontsize=10)
     return figure
 
 
@@ -73,7 +73,7 @@ def plot_metrics(run: Any, names: Sequence[str] | None = None) -> Figure:
             else:
                 _curve(axes, columns["step"], column.astype(np.float64))
             axes.set(xlabel="outer step")
-            axes.set_title(metric.title if name == metric.key else name, fontsize=10)
+            axes.set_title(literal(metric.title if name == metric.key else name), fontsize=10)
     return figure
 
 
@@ -132,11 +132,13 @@ def run_curves(compared: Sequence[RunCurves]) -> Figure:
                 marker = "o" if len(x) < 10 else ""
                 axes.fill_between(x, low, high, color=color, alpha=0.15, lw=0)
                 mean = one.values.mean(axis=0)
-                axes.plot(x, mean, marker=marker, ms=3, color=color, lw=1.4, label=one.name)
+                axes.plot(
+                    x, mean, marker=marker, ms=3, color=color, lw=1.4, label=literal(one.name)
+                )
             axes.set(xlabel=label, xscale="log")
             log_ticks(axes.xaxis)
             if is_loss and values.size and values.min() > 0:
                 log_losses(axes)
-        panels[0].set_ylabel(compared[0].title)
+        panels[0].set_ylabel(literal(compared[0].title))
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=6)
     return figure

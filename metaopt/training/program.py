@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from metaopt.core import outer, resize
+from metaopt.core.randomness import own_randomness
 from metaopt.core.types import Key, MetaState, PyTree
 from metaopt.parallel.processes import primary_first
 from metaopt.parallel.sharding import replicate, state_shardings
@@ -85,7 +86,11 @@ def lower_and_start(program: Program, data: PyTree, begin: bool) -> tuple[Any, F
       begin: whether there is a start to be made; where not, its result never comes.
     """
     pool = ThreadPoolExecutor(1)
-    started = pool.submit(program.start, program.key, program.data) if begin else Future()
+    started = (
+        pool.submit(own_randomness()(program.start), program.key, program.data)
+        if begin
+        else Future()
+    )
     lowered = program.steps.lower(program.like, data, np.int32(1))
     pool.shutdown(wait=False)
     return lowered, started

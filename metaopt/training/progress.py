@@ -31,7 +31,7 @@ def show_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
         MofNCompleteColumn(),
         BarColumn(),
         TextColumn("meta-loss {task.fields[loss]:.4f}"),
-        TextColumn("{task.fields[test]}"),
+        TextColumn("{task.fields[test]}", markup=False),
         TextColumn("{task.fields[rate]:,.0f} unroll steps/s"),
         TimeRemainingColumn(),
     )
@@ -78,6 +78,6 @@ def _plain(console: Console) -> Callable[[Progress], None]:
         now, row = time.monotonic(), progress.row
         if now - shown >= PLAIN_EVERY or row["step"] == progress.outer_steps:
             shown = now
-            console.print(_line(progress), highlight=False, soft_wrap=True)
+            console.print(_line(progress), highlight=False, soft_wrap=True, markup=False)
 
     return on_progress

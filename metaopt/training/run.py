@@ -273,7 +273,7 @@ def load_theta(what: Any) -> Theta:
       ['layer_0', 'layer_1', 'layer_2']
     """
     directory = RunDirectory(Path(what))
-    problem = directory.read_config().problem if directory.config.is_file() else None
+    problem = directory.read_config().problem if directory.read_problem() else None
     if problem is None or problem.name == "training":
         return pretrained.read(what)[1]
     flat = flat_theta(what)

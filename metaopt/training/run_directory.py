@@ -1,6 +1,6 @@
 """A run's directory: what is in it, and whether a configuration may resume it."""
 
-import errno
+import codecs
 import json
 import os
 import warnings
@@ -11,7 +11,7 @@ from typing import Any
 
 from metaopt.config.schema import Config, from_json, mismatches, to_json
 from metaopt.core.errors import OwnFault, UserError
-from metaopt.core.files import json_text, write_atomically
+from metaopt.core.files import disk_fault, json_text, read_text, write_atomically
 from metaopt.core.metric import Metric
 
 
@@ -91,7 +91,7 @@ class RunDirectory:
           UserError: if there is none, or it cannot be read.
         """
         try:
-            return from_json(self.config.read_text())
+            return from_json(read_text(self.config))
         except FileNotFoundError as error:
             raise UserError(f"{self.path} holds no run: there is no config.json.") from error
         except (OSError, ValueError, TypeError) as error:
@@ -100,7 +100,7 @@ class RunDirectory:
     def read_problem(self) -> str | None:
         """What the run unrolls, by its name; ``None`` where the file is not a run's."""
         try:
-            return str(json.loads(self.config.read_text())["problem"]["name"])
+            return str(json.loads(read_text(self.config))["problem"]["name"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -111,7 +111,7 @@ class RunDirectory:
     def read_test_metric(self) -> Metric:
         """What the test metric is, if there is one; a loss where nothing says it."""
         try:
-            return Metric(**json.loads(self.test_metric.read_text()))
+            return Metric(**json.loads(read_text(self.test_metric)))
         except (OSError, ValueError, TypeError):
             return Metric()
 
@@ -130,7 +130,7 @@ class RunDirectory:
         A last line that was cut off in the middle of a write is left out; other lines that are no
         rows are, too, with a warning that says how many.
         """
-        *lines, _ = self.metrics.read_bytes().split(b"\n")
+        *lines, _ = self.metrics.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
         rows = [row for row in map(_row, lines) if row is not None]
         if damaged := len(lines) - len(rows):
             warnings.warn(
@@ -164,21 +164,13 @@ def unusable(path: Path) -> Iterator[None]:
         ) from error
 
 
-DISK_FAULTS = (
-    *("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "EFBIG"),
-    *("EISDIR", "ENOTDIR", "EEXIST"),
-)
-"""What the operating system says of a disk that is full or cannot be written, and of a folder where
-a file should be or the reverse."""
-
-
 @contextmanager
 def disk_faults(directory: RunDirectory) -> Iterator[None]:
     """Turns a disk that fails while a run is written into a sentence, an `OwnFault`."""
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
-        reason = None if isinstance(error, UserError) else _disk_fault(error)
+        reason = None if isinstance(error, UserError) else disk_fault(error) or _gone(error)
         if reason is None:
             raise
         saved = directory.newest_checkpoint()
@@ -188,12 +180,10 @@ def disk_faults(directory: RunDirectory) -> Iterator[None]:
         ) from error
 
 
-def _disk_fault(error: BaseException | None) -> str | None:
-    """What the disk's fault is, where it is one: Orbax has it in the text, or in a cause."""
+def _gone(error: BaseException | None) -> str | None:
+    """That a checkpoint's folder was moved or removed while it was written, where that is it."""
     while error is not None:
-        for name in DISK_FAULTS:
-            said = os.strerror(number := getattr(errno, name))
-            if getattr(error, "errno", None) == number or said in str(error):
-                return said
+        if isinstance(error, FileNotFoundError) and "checkpoint-tmp" in str(error.filename):
+            return "checkpoints/ was moved or removed"
         error = error.__cause__ or error.__context__
     return None

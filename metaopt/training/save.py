@@ -124,7 +124,9 @@ def flat_theta(what: Any) -> dict[str, np.ndarray]:
         return artefact.read_artefact(directory_of(what)).flat
     file = directory.path / artefact.THETA
     try:
-        return dict(sorted(load(file.read_bytes()).items()))  # it keeps them in no fixed order
+        flat = dict(sorted(load(file.read_bytes()).items()))  # it keeps them in no fixed order
+        artefact.require_finite(flat, file)
+        return flat
     except FileNotFoundError as error:
         raise UserError(f"{directory.path} holds no theta: `metaopt train` saves one.") from error
     except (OSError, SafetensorError) as error:

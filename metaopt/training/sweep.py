@@ -10,6 +10,7 @@ import optax
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from metaopt.config.schema import Component
 from metaopt.core.errors import UserError
@@ -47,7 +48,7 @@ class Sweep:
         last = "last tenth" if first.metric is None else "last"
         direction = "higher" if higher else "lower"
         title = f"{first.title}, mean over seeds ± 95%; {direction} is better"
-        table = Table(title=title, box=None, pad_edge=False)
+        table = Table(title=Text(title), box=None, pad_edge=False)
         longest = max(len(one.name) for one in self.curves)
         table.add_column("", overflow="fold", min_width=min(longest, 24))
         best = "highest" if higher else "lowest"
@@ -59,7 +60,7 @@ class Sweep:
             spread = f"{ends.min():.3g}..{ends.max():.3g}" if several else "–"
             axes = [axis for axis in AXES if axis != "sequential_steps"]  # it is in the picture
             numbers = [f"{one.axes[axis][-1]:.3g}" for axis in axes]
-            table.add_row(one.name, str(len(ends)), mean, spread, f"{one.best:.4g}", *numbers)
+            table.add_row(Text(one.name), str(len(ends)), mean, spread, f"{one.best:.4g}", *numbers)
         return table
 
     def plot(self) -> Figure:

@@ -117,9 +117,10 @@ def test_the_other_staggers(stagger):
     same(bits(resized(five, 3, stagger=stagger)), bits(state))
 
 
-def test_new_ones_begin_where_schedules_are_and_burn_in():
+@pytest.mark.parametrize("first_episode", ["short", "burn_in"])
+def test_new_ones_begin_where_schedules_are_and_burn_in(first_episode):
     schedule = lambda step: 0.1 * 2.0 ** jnp.minimum(step.astype(jnp.float32), 10)
-    arguments = {"sigma": schedule, "first_episode": "burn_in"}
+    arguments = {"sigma": schedule, "first_episode": first_episode}
     more = resized(run(4, 3, **arguments), 8, **arguments).estimator
     np.testing.assert_allclose(more.carry.sigma[4:], 0.8, rtol=1e-6)
     assert more.uncounted[:4].tolist() == [0] * 4
@@ -166,4 +167,6 @@ def test_a_run_goes_on_with_more_or_fewer_and_ends_with_the_same_bits(tmp_path, 
     same(bits(cut.state), bits(whole.state))
     assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
     done = [row["unroll_steps"] for row in metrics(tmp_path / "cut")]
-    assert np.diff(done).tolist() == [2 * 4 * 2] * 12 + [2 * particles * 2] * 12
+    burned_in = 2 * 2 * (0 + 1 + 2 + 3) * (particles > 4)  # the new ones, to their phases
+    first = 2 * particles * 2 + burned_in
+    assert np.diff(done).tolist() == [2 * 4 * 2] * 12 + [first] + [2 * particles * 2] * 11

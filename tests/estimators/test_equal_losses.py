@@ -197,7 +197,8 @@ def metrics_of(*grads):
     sums = {"finite": len(finite), "square": sum(squares), "length": sum(map(np.sqrt, squares))}
     sums |= dict.fromkeys(("loss", "capped", "resets", "uncounted"), 0.0)
     sums = {name: jnp.float32(value) for name, value in sums.items()}
-    sums["grad"] = jnp.stack([jnp.zeros(2) + half for half in halves])
+    sums["halves"] = jnp.stack([jnp.zeros(2) + half for half in halves])
+    sums["grad"] = sums["halves"].sum(axis=0)
     return estimate_of(sums, len(grads), 1)
 
 

@@ -200,6 +200,26 @@ def test_devices_do_not_change_the_estimate():
     np.testing.assert_allclose(outcomes[0], outcomes[2], rtol=1e-5, atol=1e-6)
 
 
+def test_a_short_first_episode_is_biased_for_a_cycle_and_new_particles_are_not():
+    """The means of the first updates, of which those of starts are known on paper."""
+    problem, windows = linear_recursion(dim=DIM), HORIZON // WINDOW
+    by_window = step_jacobian(problem).sum(axis=1).reshape(windows, WINDOW, DIM).mean(axis=1)
+    # Window of the particle in phase j at update k: it starts fresh and ends its episode early.
+    window = lambda k, j: k if k < windows - j else (k - windows + j) % windows
+    means = [by_window[[window(k, j) for j in range(windows)]].mean(axis=0) for k in range(5)]
+    truth = by_window.mean(axis=0)
+    error = [np.linalg.norm(mean - truth) / np.linalg.norm(truth) for mean in means]
+    np.testing.assert_allclose(error, [1.23, 2.36, 0.27, 0, 0], atol=0.005)
+    make_of = lambda n: make("nres", problem, particles=n, sigma=SIGMA)
+    first = [np.asarray(estimate.grad) for estimate, _ in updates(make_of(80_000), 5, THETA)]
+    np.testing.assert_allclose(first, means, atol=0.03)
+    few, many = make_of(8), make_of(80_000)
+    state = many.resize(THETA, few.init(THETA, (), jax.random.key(0)), (), jax.random.key(1))
+    joined, _ = many.estimate(THETA, state, (), jax.random.key(2))
+    np.testing.assert_allclose(joined.grad, truth, atol=0.03)
+    assert np.linalg.norm(truth) > 0.2
+
+
 def test_an_outer_step_needs_one_all_reduce():
     problem = linear_recursion(dim=DIM)
     mesh = particle_mesh(4)

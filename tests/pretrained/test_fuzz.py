@@ -15,7 +15,7 @@ from metaopt.core.files import sha256
 from metaopt.pretrained import artefact, importer
 from metaopt.pretrained import load as pretrained
 from metaopt.pretrained.trace import read_trace
-from metaopt.training import checkpoints
+from metaopt.training import digests
 from metaopt.training.experiment import build
 
 SHIPPED = ROOT / "checkpoints" / "mlp-digits"
@@ -135,10 +135,8 @@ def test_checkpoint_sums(tmp_path, data):
     folder.mkdir(exist_ok=True)
     (folder / "a").write_bytes(b"content")
     sums = json.dumps({"a": sha256(folder / "a")})
-    (folder / checkpoints.SUMS).write_bytes(edited(sums.encode(), data))
-    assert checkpoints.find_damage(folder) is None or isinstance(
-        checkpoints.find_damage(folder), str
-    )
+    (folder / digests.SUMS).write_bytes(edited(sums.encode(), data))
+    assert digests.find_damage(folder) is None or isinstance(digests.find_damage(folder), str)
 
 
 @fuzz

@@ -15,6 +15,7 @@ import optax
 import pytest
 from conftest import ROOT
 from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 import metaopt
 from metaopt.commands import main as command_line
@@ -162,7 +163,41 @@ def test_the_first_schema_is_still_read(exported):
         (exported / name).unlink()
     first = {"schema": 1, "optimizer": {"name": "sgd", "args": []}}
     (exported / "config.json").write_text(json.dumps(first))
-    metaopt.load(exported, num_steps=10**6).init(jnp.zeros(1000))
+    with pytest.raises(
+        metaopt.UserError, match=r"config.json has schema 1, theta.safetensors a la"
+    ):
+        metaopt.load(exported)
+    without_header(exported)
+    with pytest.warns(UserWarning, match="is of metaopt 0.1 and has no digests"):
+        metaopt.load(exported, num_steps=10**6).init(jnp.zeros(1000))
+
+
+def without_header(folder, **change):
+    """Writes theta anew as version 0.1 did, some leaves changed."""
+    flat = load_file(folder / "theta.safetensors") | change
+    save_file(flat, folder / "theta.safetensors")
+
+
+def test_an_older_schema_does_not_switch_digests_off(exported):
+    describe(exported, schema=1)
+    without_header(exported)
+    with pytest.raises(metaopt.UserError, match=r"theta.safetensors not as SHA256SUMS has it"):
+        metaopt.load(exported)
+
+
+def test_a_theta_that_is_not_finite_is_refused_wherever_it_is_read(exported, main):
+    (exported / "SHA256SUMS").unlink()
+    (exported / "config.json").write_text(
+        json.dumps({"schema": 1, "optimizer": {"name": "sgd", "args": []}})
+    )
+    without_header(exported, log_lr=np.array(np.nan, np.float32))
+    said = r"theta in .*theta.safetensors is not finite \(log_lr\)"
+    for read in (metaopt.load, metaopt.load_theta):
+        with pytest.raises(metaopt.UserError, match=said):
+            read(exported)
+    for command in (["train", "tiny", "--out", "runs/nan", "--start-from"], ["evaluate"]):
+        code, _, errors = main(*command, exported)
+        assert code == 2 and "is not finite (log_lr)" in errors and errors.count("\n") == 1
 
 
 def test_a_run_starts_from_anothers_theta(folder, main):

@@ -7,7 +7,9 @@ import pytest
 
 import metaopt
 from metaopt.commands.main import main
+from metaopt.core.errors import UserError
 from metaopt.training import checkpoints
+from metaopt.training.run_directory import RunDirectory, disk_faults
 
 COMMAND = ["train", "tiny", "--evaluation.seeds", "2", "--evaluation.num-steps", "2", "--quiet"]
 COMMAND += ["--checkpoint-every", "2"]
@@ -56,7 +58,7 @@ def run(tmp_path_factory):
     return folder
 
 
-@pytest.mark.filterwarnings("ignore:.*(left out|has lost outer steps):UserWarning")
+@pytest.mark.filterwarnings("ignore:.*(left out|has lost outer steps|is run again):UserWarning")
 @pytest.mark.parametrize("file", FILES)
 def test_a_damaged_run_resumes_or_is_refused_in_a_sentence(
     file, run, tmp_path, monkeypatch, capsys
@@ -105,3 +107,16 @@ def test_checkpoints_of_another_layout_are_refused_and_kept(run, tmp_path, monke
 
 def _mismatch(*args, **options):
     raise ValueError("item and on-disk value metadata tree structures do not match:\n...")
+
+
+def test_checkpoints_that_were_moved_meanwhile_are_a_sentence(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    lost = FileNotFoundError(2, "No such file", "/a/checkpoints/4.orbax-checkpoint-tmp/state/d")
+    said = r"run cannot be written \(checkpoints/ was moved or removed\): mend that and the same"
+    with pytest.raises(UserError, match=said), disk_faults(directory):
+        try:
+            raise lost
+        except OSError as error:
+            raise ValueError("while saving") from error
+    with pytest.raises(FileNotFoundError), disk_faults(directory):
+        raise FileNotFoundError(2, "No such file", "data.csv")  # of a task of one's own
