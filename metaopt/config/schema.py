@@ -39,6 +39,8 @@ class OuterConfig:
     """Outer step from which the learning rate is a tenth."""
     clip_norm: float | None = 1.0
     """Global norm to which the estimate is clipped; not clipped if None."""
+    eps_root: float | None = None
+    """Added to the second moment under the root, by adam and adamw; 0 if not given."""
     frozen: tuple[str, ...] = ()
     """Parts of theta that stay as they start, by path: rule, or scheduler/start."""
 
