@@ -5,6 +5,7 @@ shapes that the format promises.
 """
 
 import gzip
+import io
 import tarfile
 import zlib
 from collections.abc import Callable
@@ -82,7 +83,8 @@ def _cifar(
     archive: Path, folder: str, train: list[str], test: str, labels: int
 ) -> tuple[Rows, Rows]:
     """A row is its labels, a byte each, then the planes red, green and blue of 32 x 32."""
-    with tarfile.open(archive) as tar:
+    # Unpacked to its end, where its checksum is, which tarfile does not read.
+    with tarfile.open(fileobj=io.BytesIO(_unpacked(archive))) as tar:
 
         def rows(names):
             members = [tar.extractfile(f"{folder}/{name}") for name in names]
@@ -96,10 +98,13 @@ def _cifar(
 
 def read_svhn(files: dict[str, Path]) -> tuple[Rows, Rows]:
     """The cropped house numbers, two MATLAB files; the label 10 there stands for the digit 0."""
-    from scipy import io  # slow to import
+    from scipy.io import loadmat  # slow to import
 
     def rows(name):
-        content = io.loadmat(files[name], variable_names=("X", "y"))
+        try:
+            content = loadmat(files[name], variable_names=("X", "y"))
+        except Exception as error:  # of many kinds, as its parser stumbles
+            raise ValueError(f"{name}: {error}") from error
         labels = content["y"].ravel() % 10
         return _rows(np.moveaxis(content["X"], -1, 0), labels)
 
@@ -109,8 +114,10 @@ def read_svhn(files: dict[str, Path]) -> tuple[Rows, Rows]:
 def read_mnist_5k(files: dict[str, Path]) -> tuple[Rows, Rows]:
     """A table of 784 pixels and a label a line, class after class; the last fifth of each tests."""
     (table,) = files.values()
-    with gzip.open(table, "rt") as lines:
-        values = np.loadtxt(lines, np.uint8, delimiter=",")
+    lines = _unpacked(table).decode().splitlines()
+    if not lines:
+        raise ValueError("it is empty")
+    values = np.loadtxt(lines, np.uint8, delimiter=",", ndmin=2)
     values = values.reshape(10, -1, 785).swapaxes(0, 1).reshape(-1, 785)  # the classes in turn
     images, labels = values[:, :-1].reshape(-1, 28, 28, 1), values[:, -1]
     tests = len(values) // 5

@@ -31,6 +31,8 @@ def download(url: str, sha256: str, to: Path) -> Path:
     """
     if to.is_file():
         return to
+    if not url.startswith("http"):
+        raise OSError(f"{url} is not published alone")
     to.parent.mkdir(parents=True, exist_ok=True)
     part = to.with_name(f"{to.name}.part")
     digest = hashlib.sha256()

@@ -57,8 +57,9 @@ def images(name: str, *, side: int | None = None, data_dir: str | Path | None = 
     except archives.FAULTS as error:
         where = next(iter(files.values())).parent
         raise UserError(
-            f"the files of {source.title} in {where} are damaged or not whole ({error}): remove "
-            "them, and they are looked for elsewhere or downloaded again."
+            f"the files of {source.title} in {where} are damaged or not whole "
+            f"({str(error).partition(chr(10))[0]}): remove them, and they are looked for elsewhere "
+            "or downloaded again."
         ) from error
     kept = len(train.labels) * 4 // 5
     parts = {"train": (train, slice(kept)), "valid": (train, slice(kept, None))}
@@ -89,6 +90,11 @@ def find_files(
     """
     given = data_dir or os.environ.get(DATA_DIR)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metaopt" / "data"
+    if given and not Path(given).expanduser().is_dir():
+        raise UserError(
+            f"there is no folder {given}, which --data-dir or {DATA_DIR} names: name one with a "
+            f"folder {name} that holds {' and '.join(source.by_name)}."
+        )
     named = [Path(given).expanduser() / name] if given else []
     for folder in (*named, *source.elsewhere(), cache / name):
         found = {file: _in(folder, file) for file in source.by_name}
@@ -100,13 +106,17 @@ def find_files(
             for file, (url, digest) in source.by_name.items()
         }
     except OSError as error:
-        files = " and ".join(source.by_name)
-        there = f", which {given}/{name} does not hold," if given else ""
+        ways = [f"{source.other_way}; or "] if source.other_way else []
+        if source.published:
+            files, missing = (
+                " and ".join(source.by_name),
+                f" ({given}/{name} lacks them)" * bool(given),
+            )
+            folder = f"the folder {name} of one that --data-dir or {DATA_DIR} names{missing}"
+            ways.insert(0, f"put {files} from {source.published} into {folder}; or ")
         raise UserError(
-            f"{source.title} is not on this machine and cannot be downloaded ({error}): put "
-            f"{files}{there} into the folder {name} of one that --data-dir or {DATA_DIR} names; "
-            f"or {source.other_way + '; or ' if source.other_way else ''}take the task "
-            f"{source.embedded}, which needs no download."
+            f"{source.title} is not on this machine and cannot be downloaded ({error}): "
+            f"{''.join(ways)}take the task {source.embedded}, which needs no download."
         ) from error
 
 

