@@ -6,7 +6,6 @@ shapes that the format promises.
 
 import gzip
 import io
-import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-FAULTS = (OSError, EOFError, ValueError, KeyError, zlib.error, tarfile.TarError)
+FAULTS = (OSError, EOFError, ValueError, KeyError, zlib.error)
 """What a file that is not whole, or is something else, makes a reader raise."""
 
 
@@ -83,17 +82,22 @@ def _cifar(
     archive: Path, folder: str, train: list[str], test: str, labels: int
 ) -> tuple[Rows, Rows]:
     """A row is its labels, a byte each, then the planes red, green and blue of 32 x 32."""
+    import tarfile  # slow to import
+
+    def rows(tar, names):
+        members = [tar.extractfile(f"{folder}/{name}") for name in names]
+        content = b"".join(member.read() for member in members if member)
+        table = np.frombuffer(content, np.uint8).reshape(-1, labels + 3 * 32 * 32)
+        images = table[:, labels:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        return _rows(images, table[:, labels - 1])
+
     # Unpacked to its end, where its checksum is, which tarfile does not read.
-    with tarfile.open(fileobj=io.BytesIO(_unpacked(archive))) as tar:
-
-        def rows(names):
-            members = [tar.extractfile(f"{folder}/{name}") for name in names]
-            content = b"".join(member.read() for member in members if member)
-            table = np.frombuffer(content, np.uint8).reshape(-1, labels + 3 * 32 * 32)
-            images = table[:, labels:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-            return _rows(images, table[:, labels - 1])
-
-        return rows(train), rows([test])
+    content = io.BytesIO(_unpacked(archive))
+    try:
+        with tarfile.open(fileobj=content) as tar:
+            return rows(tar, train), rows(tar, [test])
+    except tarfile.TarError as error:
+        raise ValueError(f"{archive.name}: {error}") from error
 
 
 def read_svhn(files: dict[str, Path]) -> tuple[Rows, Rows]:

@@ -2,8 +2,6 @@
 
 import hashlib
 import sys
-import urllib.request
-from http.client import HTTPException
 from pathlib import Path
 
 SECONDS = 30.0
@@ -31,6 +29,9 @@ def download(url: str, sha256: str, to: Path) -> Path:
     """
     if to.is_file():
         return to
+    import urllib.request  # slow to import
+    from http.client import HTTPException
+
     if not url.startswith("http"):
         raise OSError(f"{url} is not published alone")
     to.parent.mkdir(parents=True, exist_ok=True)
