@@ -86,7 +86,8 @@ class Config:
     """Outer steps between two lines of metrics."""
     test_every: int | None = None
     """Outer steps between two measurements of the problem's test metric, where it has one; it is
-    measured after the last one in any case."""
+    measured after the last one in any case. Inner training has one where this is given: the mean
+    meta-loss of an episode under theta itself."""
 
 
 # Fields that change nothing of what is computed up to a given step.
