@@ -106,18 +106,23 @@ def find_files(
             for file, (url, digest) in source.by_name.items()
         }
     except OSError as error:
-        ways = [f"{source.other_way}; or "] if source.other_way else []
-        if source.published:
-            files, missing = (
-                " and ".join(source.by_name),
-                f" ({given}/{name} lacks them)" * bool(given),
-            )
-            folder = f"the folder {name} of one that --data-dir or {DATA_DIR} names{missing}"
-            ways.insert(0, f"put {files} from {source.published} into {folder}; or ")
         raise UserError(
             f"{source.title} is not on this machine and cannot be downloaded ({error}): "
-            f"{''.join(ways)}take the task {source.embedded}, which needs no download."
+            f"{_ways(name, source, given)}take the task {source.embedded}, which needs no download."
         ) from error
+
+
+def _ways(name: str, source: ImageSource, given: str | Path | None) -> str:
+    """How to get a data set, each with "; or " behind it."""
+    ways = [source.other_way] if source.other_way else []
+    if source.published:
+        lacking = f" ({given}/{name} lacks them)" if given else ""
+        ways.insert(
+            0,
+            f"put {' and '.join(source.by_name)} from {source.published} into the folder {name} of "
+            f"one that --data-dir or {DATA_DIR} names{lacking}",
+        )
+    return "".join(f"{way}; or " for way in ways)
 
 
 def resize(images: np.ndarray, side: int | None) -> np.ndarray:

@@ -75,7 +75,7 @@ def fashion_mlp(
     if not all(isinstance(width, int) and width > 0 for width in hidden):
         raise ValueError(f"hidden must hold positive integers, got {hidden!r}.")
     widths = (*hidden, image_sets.source_of(dataset).classes)
-    return _classifier(_FlatMLP(widths), dataset, side, batch_size, None, single_sequence)
+    return _classifier(_FlatMLP(widths), dataset, side, batch_size, single_sequence)
 
 
 def cifar_cnn(
@@ -111,7 +111,8 @@ def cifar_cnn(
     if clip is not None and not clip > 0:
         raise ValueError(f"clip must be above 0 or None, got {clip!r}.")
     model = _ConvNet(image_sets.source_of(dataset).classes)
-    return _classifier(model, dataset, side, batch_size, clip, single_sequence)
+    most = math.inf if clip is None else clip
+    return _classifier(model, dataset, side, batch_size, single_sequence, most)
 
 
 def _classifier(
@@ -119,8 +120,8 @@ def _classifier(
     dataset: str,
     side: int,
     batch_size: int,
-    clip: float | None,
     single_sequence: bool,
+    clip: float = math.inf,
 ) -> Task:
     for name, value in (("side", side), ("batch_size", batch_size)):
         if not isinstance(value, int) or value < 1:
@@ -158,6 +159,6 @@ def _classifier(
         batch=batch,
         loss=loss,
         accuracy=accuracy,
-        outer_loss=None if clip is None else clipped,
+        outer_loss=clipped if clip < math.inf else None,
         sequence=0 if single_sequence else None,
     )
