@@ -2,6 +2,7 @@
 
 from metaopt import Task, UnrolledProblem, factories
 from metaopt.tasks import datasets as datasets
+from metaopt.tasks import image_sets as image_sets
 from metaopt.tasks.analytic import influence_balancing as influence_balancing
 from metaopt.tasks.analytic import linear_recursion as linear_recursion
 from metaopt.tasks.analytic import quadratic as quadratic
@@ -13,6 +14,8 @@ from metaopt.tasks.family import small_mlps as small_mlps
 from metaopt.tasks.held_out import diabetes_mlp as diabetes_mlp
 from metaopt.tasks.held_out import digits_autoencoder as digits_autoencoder
 from metaopt.tasks.held_out import digits_cnn as digits_cnn
+from metaopt.tasks.images import cifar_cnn as cifar_cnn
+from metaopt.tasks.images import fashion_mlp as fashion_mlp
 from metaopt.tasks.locomotion import ant as ant
 from metaopt.tasks.locomotion import half_cheetah as half_cheetah
 from metaopt.tasks.locomotion import hopper as hopper

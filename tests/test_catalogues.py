@@ -106,7 +106,8 @@ def test_gated_adam_starts_as_scheduled_adam_and_leaves_what_has_no_gradient():
 def test_task(name):
     """Batches of every split, a loss that a gradient step lowers, the whole split without a key."""
     task = TASKS[name]()
-    data = jax.device_put(task.data())
+    data = made_or_skipped(task.data)
+    data = jax.device_put(jax.tree.map(lambda leaf: leaf[:5000], data))  # of a large set, a part
     key = jax.random.key(0)
     config = jax.jit(task.sample)(key)
     params = jax.jit(task.init)(config, key)

@@ -6,12 +6,13 @@ from typing import Annotated, Any, ClassVar
 
 import tyro
 
+from metaopt.commands.data_folder import DataFolder
 from metaopt.parallel.processes import is_primary, together
 from metaopt.training import placement
 
 
 @dataclass(frozen=True)
-class Compare:
+class Compare(DataFolder):
     """Train several recipes with several seeds, and draw how they went, beside runs that exist."""
 
     what: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE|RUN")]

@@ -6,11 +6,12 @@ from typing import Annotated
 
 import tyro
 
+from metaopt.commands.data_folder import DataFolder
 from metaopt.training import placement
 
 
 @dataclass(frozen=True)
-class Diagnose:
+class Diagnose(DataFolder):
     """Measure variance and bias of the meta-gradient's estimators, for a recipe or a run."""
 
     target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE|RUN")] = "digits_mlp"

@@ -6,11 +6,12 @@ from typing import Annotated
 
 import tyro
 
+from metaopt.commands.data_folder import DataFolder
 from metaopt.training import placement
 
 
 @dataclass(frozen=True)
-class Evaluate:
+class Evaluate(DataFolder):
     """Measure trained optimizers against tuned baselines, on several tasks, and write a report."""
 
     names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]

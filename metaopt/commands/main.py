@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import tyro
 
 from metaopt.commands import COMMANDS, default_of
+from metaopt.commands.data_folder import use_data_folder
 from metaopt.commands.train import Train
 from metaopt.config.registry import choose
 from metaopt.config.schema import Config
@@ -52,7 +53,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
-            return _parse(argv)()
+            command = _parse(argv)
+            use_data_folder(command)
+            return command()
     except (UserError, UserWarning) as error:  # warnings where Python was told -W error
         _complain(f"metaopt: {error}")
         return 2

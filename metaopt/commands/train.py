@@ -7,13 +7,14 @@ from typing import Annotated, ClassVar
 
 import tyro
 
+from metaopt.commands.data_folder import DataFolder
 from metaopt.config.schema import Config
 from metaopt.parallel.processes import is_primary, together
 from metaopt.training import placement
 
 
 @dataclass(frozen=True)
-class Train:
+class Train(DataFolder):
     """Meta-train an optimizer, or resume a run; then compare it with tuned Adam.
     --task, --optimizer, --estimator and --problem stand for --task.name and so on."""
 

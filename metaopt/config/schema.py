@@ -39,6 +39,8 @@ class OuterConfig:
     """Outer step from which the learning rate is a tenth."""
     clip_norm: float | None = 1.0
     """Global norm to which the estimate is clipped; not clipped if None."""
+    eps_root: float | None = None
+    """Added to the second moment under the root, by adam and adamw; 0 if not given."""
     frozen: tuple[str, ...] = ()
     """Parts of theta that stay as they start, by path: rule, or scheduler/start."""
 
@@ -84,7 +86,8 @@ class Config:
     """Outer steps between two lines of metrics."""
     test_every: int | None = None
     """Outer steps between two measurements of the problem's test metric, where it has one; it is
-    measured after the last one in any case."""
+    measured after the last one in any case. Inner training has one where this is given: the mean
+    meta-loss of an episode under theta itself."""
 
 
 # Fields that change nothing of what is computed up to a given step.

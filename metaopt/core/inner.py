@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from metaopt.core.types import Key, LearnedOptimizer, PyTree, Task, UnrolledProblem
+from metaopt.core.unroll import unroll
 
 
 class TrainingState(NamedTuple):
@@ -41,6 +42,7 @@ def training(
     inner_split: str = "train",
     outer_split: str = "valid",
     whole_outer_split: bool = False,
+    test_steps: int | None = None,
 ) -> UnrolledProblem:
     """The problem of training ``task`` with ``learned_optimizer``; theta is the optimizer's.
 
@@ -50,6 +52,8 @@ def training(
       inner_split: the split that the inner gradients come from.
       outer_split: the split that the loss L_t comes from, after each inner step.
       whole_outer_split: measure L_t on the whole split (for evaluation) instead of on a batch.
+      test_steps: if given, the problem has a test loss: the mean of L_t over one episode of so many
+        steps under theta itself.
 
     Returns:
       An `UnrolledProblem` whose state is a `TrainingState`.
@@ -65,7 +69,11 @@ def training(
       (1, ())
     """
 
+    outer_loss = task.outer_loss or task.loss
+
     def init(theta, data, horizon, key):
+        if task.sequence is not None:
+            key = jax.random.key(task.sequence)
         config_key, params_key, run_key = jax.random.split(key, 3)
         config = task.sample(config_key)
         params = task.init(config, params_key)
@@ -86,10 +94,10 @@ def training(
         params = optax.apply_updates(params, updates)
 
         batch = task.batch(data, config, outer_split, None if whole_outer_split else keys[2])
-        loss = task.loss(config, params, batch, keys[3])
+        loss = outer_loss(config, params, batch, keys[3])
         return TrainingState(params, opt_state, config, step + 1, horizon, run_key), loss
 
-    return UnrolledProblem(
+    problem = UnrolledProblem(
         init=init,
         step=step,
         init_theta=learned_optimizer.init,
@@ -100,3 +108,11 @@ def training(
             params=False, opt_state=False, config=True, step=True, horizon=True, key=True
         ),
     )
+    if test_steps is None:
+        return problem
+
+    def test_loss(theta, data, key):
+        state = problem.init(theta, data, test_steps, key)
+        return unroll(problem, theta, state, data, test_steps)[1].mean()
+
+    return problem._replace(test_loss=test_loss)

@@ -42,6 +42,10 @@ class Task(NamedTuple):
         of a classifier: evaluations show it beside the loss. ``None`` where there is no such thing.
       stream: ``() -> metaopt.Stream`` of trees like ``data``, for data that does not fit the
         device: meta-training goes from window to window, all else sees ``data`` alone.
+      outer_loss: like ``loss``: what counts as the loss L_t where that is not ``loss`` itself, such
+        as one that is clipped for each row. Inner gradients and evaluations take ``loss``.
+      sequence: if given, meta-training repeats one episode: member, init, batches and all other
+        randomness follow from this seed, whatever the particle. Evaluations draw as always.
     """
 
     data: Callable[[], PyTree]
@@ -52,6 +56,8 @@ class Task(NamedTuple):
     loss_cap: float | None = None
     stream: Callable[[], Any] | None = None
     accuracy: Callable[[PyTree, PyTree, PyTree, Key], jax.Array] | None = None
+    outer_loss: Callable[[PyTree, PyTree, PyTree, Key], jax.Array] | None = None
+    sequence: int | None = None
 
 
 class OptimizerFn(Protocol):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from metaopt.core import inner
 from metaopt.core.sizes import bytes_of
-from metaopt.core.types import Key, LearnedOptimizer, PyTree, Task, Theta
+from metaopt.core.types import Key, LearnedOptimizer, PyTree, Task, Theta, UnrolledProblem
 from metaopt.core.unroll import unroll
 from metaopt.parallel.chunks import in_chunks
 
@@ -28,6 +28,11 @@ def compiler_options() -> dict[str, int] | None:
     return {option: 1} if on_cpu and option not in os.environ.get("XLA_FLAGS", "") else None
 
 
+def _training(task: Task, optimizer: LearnedOptimizer) -> UnrolledProblem:
+    """Runs of their own, also where meta-training repeats one."""
+    return inner.training(task._replace(sequence=None), optimizer)
+
+
 def runs_of(task: Task, optimizer: LearnedOptimizer, every: int, points: int):
     """The function that does the runs of a `metaopt.evaluation.trials.Trial`.
 
@@ -42,7 +47,7 @@ def runs_of(task: Task, optimizer: LearnedOptimizer, every: int, points: int):
       ``"loss"``, and the ``"accuracy"`` where the task has one, on `SPLITS`, of runs that are told
       of ``horizon`` steps and stop after ``count`` measurements; NaN beyond.
     """
-    problem = inner.training(task, optimizer)
+    problem = _training(task, optimizer)
 
     def run(theta, key, data, horizon, count):
         def advance(i, carry):
@@ -107,7 +112,7 @@ def _rows(batch: PyTree) -> int:
 
 def start_of(task, optimizer, theta, data, key) -> inner.TrainingState:
     """The shapes of a run's state."""
-    problem = inner.training(task, optimizer)
+    problem = _training(task, optimizer)
     return jax.eval_shape(lambda: problem.init(theta, data, 1, key))
 
 
@@ -115,7 +120,7 @@ def seconds_per_step(
     task: Task, optimizer: LearnedOptimizer, theta: Theta, data: PyTree, key: Key, steps: int = 100
 ) -> float:
     """The time of an inner step of one run alone, without measurements: the best of three."""
-    problem = inner.training(task, optimizer)
+    problem = _training(task, optimizer)
 
     def advance(theta, data, key):
         state = problem.init(theta, data, steps, key)

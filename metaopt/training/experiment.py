@@ -1,6 +1,7 @@
 """From a configuration to the pure pieces that run it."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, cast
 
 import jax
@@ -100,7 +101,9 @@ def build(config: Config, own: Own = NOTHING) -> Experiment:
     elif config.problem.name == "training" or own.task or own.optimizer:
         task = own.task or make("task", config.task)
         optimizer = own.optimizer or make("learned optimizer", config.optimizer)
-        problem, training = inner.training(task, optimizer), (task, optimizer)
+        test_steps = config.estimator.horizon if config.test_every else None
+        problem = inner.training(task, optimizer, test_steps=test_steps)
+        training = task, optimizer
     else:
         problem = make("problem", config.problem)
     if config.test_every is not None and problem.test_loss is None:
@@ -233,12 +236,26 @@ def _outer(config: OuterConfig) -> optax.GradientTransformation:
         if config.clip_norm is None
         else optax.clip_by_global_norm(config.clip_norm)
     )
+    if config.eps_root is not None:
+        optimizer = _with_eps_root(optimizer, config)
     if config.drop_step is None:
         return optax.chain(clip, optimizer(schedule))
     drop_step = config.drop_step
     _at_least(1, "outer.drop_step", drop_step)
     dropped = lambda step: schedule(step) * jnp.where(step < drop_step, 1.0, 0.1)
     return optax.chain(clip, optimizer(dropped))
+
+
+def _with_eps_root(
+    optimizer: Callable[..., optax.GradientTransformation], config: OuterConfig
+) -> Callable[..., optax.GradientTransformation]:
+    if config.optimizer not in ("adam", "adamw"):
+        raise UserError(
+            f"outer.eps_root is for adam and adamw, got outer.optimizer={config.optimizer}."
+        )
+    if config.eps_root is None or config.eps_root < 0:
+        raise UserError(f"outer.eps_root must be at least 0 or None, got {config.eps_root}.")
+    return partial(optimizer, eps_root=config.eps_root)
 
 
 def _frozen(

@@ -183,7 +183,7 @@ FAULTS = [
         ["train", "tiny", "--estimator.shortest-horizon", "9"],
         "longest horizon must be an integer of at least 9, got 8",
     ),
-    (["train", "tiny", "--test-every", "5"], "the problem has no test loss"),
+    (["train", "tiny", "--problem", "linear_recursion", "--test-every", "5"], "has no test loss"),
     (
         ["train", "lorenz", "--estimator", "full_es", "--estimator.window", "100"],
         "no argument 'window'",
