@@ -84,7 +84,7 @@ def _c_library(robot: Robot) -> Simulator:
         moved = _of_many(physics.step, bits, ended, actions, dims=(2, 0, 1))
         return RobotState(moved.physics, moved.observed, moved.ended), moved.reward
 
-    # JAX keeps no program with a callback in its cache on disk; it compiles in a second.
+    # JAX keeps no program with a callback in its cache on disk: a function's address is in it.
     def reset(key):
         noise = _start_noise(robot, physics, key)
         return jax.pure_callback(start_many, state_shape, *noise, vmap_method="broadcast_all")
@@ -124,11 +124,12 @@ def _mjx(robot: Robot) -> Simulator:
         return RobotState(row, seen(row), jnp.bool_(False))
 
     def advance(actions, _, row):
-        data = mjx.set_state(model, mjx.make_data(model), row[:-1], kept)
-        with jax.default_matmul_precision("highest"):
+        # As MJX is written: it mixes dtypes, and is not made for the rounding of tensor cores.
+        with jax.numpy_dtype_promotion("standard"), jax.default_matmul_precision("highest"):
+            data = mjx.set_state(model, mjx.make_data(model), row[:-1], kept)
             data = mjx.step(model, data.replace(ctrl=actions))
-        plain = mjx.get_state(model, data, kept)
-        return jnp.concatenate([plain, plain[1:2]])
+            after = mjx.get_state(model, data, kept).astype(jnp.float32)
+        return jnp.concatenate([after, after[1:2]])
 
     def step(state, actions):
         before = state.physics
