@@ -1,11 +1,13 @@
 """Kills a run with SIGKILL at random moments, again and again; it must end with the same bits.
 
     python tests/stress/survive.py --kills 100
+    python tests/stress/survive.py --kills 20 --robot
 
-One process imports everything once and forks a trainer for every start, so that a start takes as
-little as JAX needs for a device and a program out of its cache. Saves are so frequent that many of
-the kills fall into one. A run that comes to its end is compared with an undisturbed one, and a new
-run begins.
+The second kills a robot of MuJoCo that falls, with normalised observations. One process imports
+everything once and forks a trainer for every start, so that a start takes as little as JAX needs
+for a device and a program out of its cache (a robot's is in none: it is compiled). Saves are so
+frequent that many of the kills fall into one. A run that comes to its end is compared with an
+undisturbed one, and a new run begins.
 """
 
 import argparse
@@ -20,16 +22,24 @@ import tempfile
 import time
 from pathlib import Path
 
+from metaopt import Component, Config, OuterConfig
 from metaopt.config.recipes import RECIPES
+from metaopt.estimators import NRES
 from metaopt.training.loop import train
 from metaopt.training.placement import prepare_jax
 
 CONFIG = dataclasses.replace(RECIPES["tiny"], outer_steps=200, checkpoint_every=2)
+ROBOT = dataclasses.replace(
+    CONFIG,
+    problem=Component("hopper", ("hidden=[4]", "normalise=true", "test_episodes=1")),
+    estimator=NRES(particles=4, horizon=60, window=10, sigma=0.3),
+    outer=OuterConfig("sgd", 0.1, warmup_steps=0),
+)
 SECONDS = 1.0
 """Within which a trainer is killed, from its first new metrics; once in four while it starts."""
 
 
-def fork(run: Path) -> int:
+def fork(config: Config, run: Path) -> int:
     """Starts a trainer in a process of its own: its id."""
     child = os.fork()
     if child:
@@ -37,7 +47,7 @@ def fork(run: Path) -> int:
     status = 1
     try:  # JAX has not started before this, so that its threads are the child's own
         prepare_jax(1)
-        train(CONFIG, run, on_notice=lambda text: None)
+        train(config, run, on_notice=lambda text: None)
         status = 0
     finally:
         sys.stderr.flush()
@@ -48,7 +58,8 @@ def outcome(run: Path) -> tuple[bytes, list[dict]]:
     """The final theta and the metrics, but for the clock."""
     lines = (run / "metrics.jsonl").read_text().splitlines()
     rows = [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
-    return (run / "optimizer" / "theta.safetensors").read_bytes(), rows
+    (theta,) = (*run.glob("theta.safetensors"), *run.glob("optimizer/theta.safetensors"))
+    return theta.read_bytes(), rows
 
 
 def written(run: Path) -> int:
@@ -57,7 +68,7 @@ def written(run: Path) -> int:
     return metrics.stat().st_size if metrics.exists() else 0
 
 
-def survive(kills: int, folder: Path, seed: int) -> str:
+def survive(config: Config, kills: int, folder: Path, seed: int) -> str:
     """Runs, kills and compares; says what was seen.
 
     Raises:
@@ -65,13 +76,13 @@ def survive(kills: int, folder: Path, seed: int) -> str:
     """
     draw = random.Random(seed)
     undisturbed = folder / "undisturbed"
-    if os.waitpid(fork(undisturbed), 0)[1]:
+    if os.waitpid(fork(config, undisturbed), 0)[1]:
         raise RuntimeError("the undisturbed run failed")
     expected = outcome(undisturbed)
     done = in_saves = finished = 0
     while True:
         run = folder / f"run{finished}"
-        lines, began, child = written(run), time.time(), fork(run)
+        lines, began, child = written(run), time.time(), fork(config, run)
         until = None if draw.random() < 0.75 else time.monotonic() + draw.uniform(0, 3 * SECONDS)
         while not (ended := os.waitpid(child, os.WNOHANG))[0]:
             if until is None and written(run) > lines:
@@ -100,6 +111,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--robot", action="store_true")
     arguments = parser.parse_args()
+    config = ROBOT if arguments.robot else CONFIG
     with tempfile.TemporaryDirectory() as folder:
-        print(survive(arguments.kills, Path(folder), arguments.seed))
+        print(survive(config, arguments.kills, Path(folder), arguments.seed))
