@@ -24,7 +24,7 @@ class RunningStatistics(NamedTuple):
     """Mean and variance of all that was observed so far; a node of theta, one at most.
 
     Attributes:
-      count: float32 scalar, how many observations they are of.
+      samples: float32 scalar, how many observations they are of.
       mean: float32, of the shape of one observation.
       variance: float32, the same shape.
 
@@ -34,7 +34,7 @@ class RunningStatistics(NamedTuple):
       [0.5, -10.0]
     """
 
-    count: jax.Array
+    samples: jax.Array
     mean: jax.Array
     variance: jax.Array
 
@@ -53,7 +53,7 @@ class Observations(NamedTuple):
     """What one particle has observed since the last outer step; a node of a problem's state.
 
     Attributes:
-      count: float32 scalar.
+      samples: float32 scalar.
       total: float32, the sum of the deviations from the statistics' mean.
       squares: float32, the sum of their squares.
 
@@ -64,7 +64,7 @@ class Observations(NamedTuple):
       ([3.0, -1.0], [9.0, 1.0])
     """
 
-    count: jax.Array
+    samples: jax.Array
     total: jax.Array
     squares: jax.Array
 
@@ -76,7 +76,7 @@ class Observations(NamedTuple):
     def add(self, statistics: RunningStatistics, observed: jax.Array) -> "Observations":
         """With one more, under the statistics of theta."""
         off = observed - statistics.mean
-        more = Observations(self.count + 1, self.total + off, self.squares + off**2)
+        more = Observations(self.samples + 1, self.total + off, self.squares + off**2)
         return jax.lax.stop_gradient(more)
 
 
@@ -108,7 +108,7 @@ def merge_observations(theta: Theta, state: PyTree) -> tuple[Theta, PyTree]:
       >>> theta = RunningStatistics.fresh(())
       >>> state = Observations(jnp.ones(2), jnp.array([1.0, 3.0]), jnp.array([1.0, 9.0]))
       >>> theta, state = merge_observations(theta, state)
-      >>> round(float(theta.mean), 3), round(float(theta.variance), 3), state.count.tolist()
+      >>> round(float(theta.mean), 3), round(float(theta.variance), 3), state.samples.tolist()
       (2.0, 1.0, [0.0, 0.0])
     """
     found = [n for n in jax.tree.leaves(theta, is_leaf=_is_statistics) if _is_statistics(n)]
@@ -122,9 +122,9 @@ def merge_observations(theta: Theta, state: PyTree) -> tuple[Theta, PyTree]:
     if not seen:
         return theta, state
     new = jax.tree.map(lambda *parts: sum(parts[1:], parts[0]), *seen)  # those of a mixture's
-    count = old.count + new.count
+    count = old.samples + new.samples
     shift = new.total / count
-    variance = (old.count * old.variance + new.squares) / count - shift**2
+    variance = (old.samples * old.variance + new.squares) / count - shift**2
     merged = RunningStatistics(count, old.mean + shift, jnp.maximum(variance, 0.0))
     put = lambda node: merged if _is_statistics(node) else node
     empty = lambda node: jax.tree.map(jnp.zeros_like, node) if is_seen(node) else node
@@ -138,9 +138,11 @@ def _is_statistics(node: Any) -> bool:
 
 def _sum(seen: Observations) -> Observations:
     """Over all axes before an observation's own, of those that are finite."""
-    before = tuple(range(seen.count.ndim))
-    own = tuple(range(seen.count.ndim, seen.squares.ndim))
+    before = tuple(range(seen.samples.ndim))
+    own = tuple(range(seen.samples.ndim, seen.squares.ndim))
     finite = jnp.isfinite(seen.squares).all(axis=own)
     wide = finite.reshape(*finite.shape, *(1 for _ in own))
     keep = lambda leaf, mask: jnp.where(mask, leaf, jnp.zeros_like(leaf)).sum(axis=before)
-    return Observations(keep(seen.count, finite), keep(seen.total, wide), keep(seen.squares, wide))
+    return Observations(
+        keep(seen.samples, finite), keep(seen.total, wide), keep(seen.squares, wide)
+    )

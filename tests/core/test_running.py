@@ -25,7 +25,7 @@ def test_they_are_the_mean_and_variance_of_all_that_was_seen():
         theta, (state,) = merge_observations(theta, (state,))
         assert not any(leaf.any() for leaf in jax.tree.leaves(state))
     flat = rounds.reshape(-1, 3)
-    assert float(theta["seen"].count) == pytest.approx(len(flat))
+    assert float(theta["seen"].samples) == pytest.approx(len(flat))
     np.testing.assert_allclose(theta["seen"].mean, flat.mean(axis=0), rtol=1e-4)
     np.testing.assert_allclose(theta["seen"].variance, flat.var(axis=0), rtol=1e-3, atol=1e-3)
     normal = jax.vmap(theta["seen"].normalise)(jnp.asarray(flat))[:, :2]
@@ -38,7 +38,7 @@ def test_what_is_not_finite_is_not_counted():
     values = jnp.array([[1.0, 3.0], [jnp.nan, 3.0], [1e30, 3.0], [3.0, 3.0]])
     seen = jax.vmap(lambda x: Observations.none((2,)).add(theta, x))(values)
     theta, _ = merge_observations(theta, seen)
-    assert float(theta.count) == pytest.approx(2.0, abs=1e-3)
+    assert float(theta.samples) == pytest.approx(2.0, abs=1e-3)
     np.testing.assert_allclose(theta.mean, [2.0, 3.0], rtol=1e-3)
 
 
@@ -86,7 +86,7 @@ def test_an_outer_step_moves_them_by_what_was_seen_alone(estimator, counted):
         state, row = step(state, ())
         expected = np.arange(1, seen + 1)
         statistics = state.theta["seen"]
-        assert float(statistics.count) == pytest.approx(counted * seen / 4, rel=1e-4)
+        assert float(statistics.samples) == pytest.approx(counted * seen / 4, rel=1e-4)
         assert float(statistics.mean) == pytest.approx(expected.mean(), rel=1e-4)
         assert float(statistics.variance) == pytest.approx(expected.var(), rel=1e-3)
         assert 0 < float(row["grad_norm"]) < 100

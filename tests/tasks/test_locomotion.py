@@ -144,7 +144,7 @@ def test_devices_change_nothing_but_rounding_and_particles_may_be_added(tmp_path
 
     of = lambda result: jax.device_get(result.state.theta["observations"])
     ours, theirs = of(one), of(two)
-    assert ours.count == theirs.count == pytest.approx(7 * 4 * 2 * 4)
+    assert ours.samples == theirs.samples == pytest.approx(7 * 4 * 2 * 4)
     np.testing.assert_allclose(ours.variance, theirs.variance, rtol=1e-2)
 
     six = dataclasses.replace(SHORT.estimator, particles=6)
@@ -153,7 +153,7 @@ def test_devices_change_nothing_but_rounding_and_particles_may_be_added(tmp_path
     resumed = train(more, tmp_path / "two", mesh=particle_mesh(2), on_notice=notices.append)
     assert notices == ["Resuming with 6 particles where there were 4."]
     assert resumed.finished and len(resumed.state.estimator.remaining) == 6
-    assert of(resumed).count - ours.count == pytest.approx(2 * 6 * 2 * 4)
+    assert of(resumed).samples - ours.samples == pytest.approx(2 * 6 * 2 * 4)
 
 
 def test_two_processes_have_the_numbers_of_one(cli, tmp_path):
