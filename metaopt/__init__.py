@@ -17,6 +17,7 @@ from metaopt.core.data_stream import Stream, shuffled_rows
 from metaopt.core.errors import UserError
 from metaopt.core.factories import factories
 from metaopt.core.metric import Metric
+from metaopt.core.running import Observations, RunningStatistics
 from metaopt.core.theta import flatten_theta, unflatten_theta
 from metaopt.core.types import (
     Estimate,
@@ -57,10 +58,12 @@ __all__ = [
     "LearnedOptimizer",
     "MetaState",
     "Metric",
+    "Observations",
     "OuterConfig",
     "OutsideTrainedRange",
     "PyTree",
     "Run",
+    "RunningStatistics",
     "Stream",
     "Task",
     "Theta",

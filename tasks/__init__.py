@@ -11,6 +11,7 @@ from metaopt.tasks.classic_control import cartpole as cartpole
 from metaopt.tasks.classic_control import pendulum as pendulum
 from metaopt.tasks.classification import digits_mlp as digits_mlp
 from metaopt.tasks.family import small_mlps as small_mlps
+from metaopt.tasks.gymnax_problem import gymnax as gymnax
 from metaopt.tasks.held_out import diabetes_mlp as diabetes_mlp
 from metaopt.tasks.held_out import digits_autoencoder as digits_autoencoder
 from metaopt.tasks.held_out import digits_cnn as digits_cnn

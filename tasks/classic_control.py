@@ -5,32 +5,16 @@ and Acrobot-v1 (https://gymnasium.farama.org, MIT), after Barto, Sutton and Ande
 Sutton (1996), in float32. The loss of a step is minus its reward. Nothing is random but the start.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 
 from metaopt import UnrolledProblem
-from metaopt.tasks.policies import policy, tested_by_return
+from metaopt.tasks.policies import Environment, learned_policy
 
 
-class _Environment(NamedTuple):
-    """Attributes: ``steps`` of an episode at most; what is observed and how many actions there are,
-    0 for a continuous one in [-1, 1]; the functions ``reset(key) -> state``, ``observe(state)``,
-    ``step(state, action) -> (state, reward)``, and ``done(state)`` or ``None``.
-    """
-
-    steps: int
-    observed: int
-    actions: int
-    reset: Callable[[jax.Array], jax.Array]
-    observe: Callable[[jax.Array], jax.Array]
-    step: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
-    done: Callable[[jax.Array], jax.Array] | None
-
-
-def cartpole(*, hidden: tuple[int, ...] = (), test_episodes: int = 100) -> UnrolledProblem:
+def cartpole(
+    *, hidden: tuple[int, ...] = (), normalise: bool = False, test_episodes: int = 100
+) -> UnrolledProblem:
     """Push a cart left or right so that the pole on it stays up: reward 1 a step, 500 at most.
 
     An episode ends where the pole is 12 degrees from upright or the cart 2.4 from the middle. Its
@@ -39,6 +23,8 @@ def cartpole(*, hidden: tuple[int, ...] = (), test_episodes: int = 100) -> Unrol
     Args:
       hidden: widths of the policy's hidden layers (tanh); none for a linear policy. The larger of
         its two outputs is the action.
+      normalise: whether observations are normalised by running statistics; see
+        `metaopt.RunningStatistics`.
       test_episodes: from how many starts it is tested.
 
     Raises:
@@ -54,9 +40,9 @@ def cartpole(*, hidden: tuple[int, ...] = (), test_episodes: int = 100) -> Unrol
       (True, -1.0, 0.0)
     """
 
-    def step(state, action):
+    def step(state, outputs):
         _, speed, angle, turn = state
-        push = jnp.where(action == 1, 10.0, -10.0)
+        push = jnp.where(jnp.argmax(outputs) == 1, 10.0, -10.0)
         sin, cos = jnp.sin(angle), jnp.cos(angle)
         by_pole = (push + 0.05 * turn**2 * sin) / 1.1
         turning = (9.8 * sin - cos * by_pole) / (0.5 * (4 / 3 - 0.1 * cos**2 / 1.1))
@@ -65,29 +51,32 @@ def cartpole(*, hidden: tuple[int, ...] = (), test_episodes: int = 100) -> Unrol
         return state + 0.02 * rates, jnp.float32(1.0)
 
     limits = jnp.array([2.4, 12 * 2 * jnp.pi / 360], jnp.float32)
-    return _problem(
-        _Environment(
+    return learned_policy(
+        Environment(
             steps=500,
             observed=4,
-            actions=2,
+            outputs=2,
             reset=lambda key: jax.random.uniform(key, (4,), minval=-0.05, maxval=0.05),
             observe=lambda state: state,
             step=step,
             done=lambda state: (jnp.abs(state[jnp.array([0, 2])]) > limits).any(),
         ),
-        hidden,
-        test_episodes,
+        hidden=hidden,
+        normalise=normalise,
+        test_episodes=test_episodes,
     )
 
 
-def pendulum(*, hidden: tuple[int, ...] = (), test_episodes: int = 100) -> UnrolledProblem:
+def pendulum(
+    *, hidden: tuple[int, ...] = (), normalise: bool = False, test_episodes: int = 100
+) -> UnrolledProblem:
     """Swing a pendulum up with a weak motor and hold it there: 200 steps, never ended early.
 
     The reward of a step is -(angle^2 + 0.1 speed^2 + 0.001 torque^2), the angle from upright.
 
     Args:
       hidden: as in `cartpole`. The torque is 2 tanh of the policy's output.
-      test_episodes: as in `cartpole`.
+      normalise, test_episodes: as in `cartpole`.
 
     Raises:
       ValueError: as `cartpole`.
@@ -101,35 +90,38 @@ def pendulum(*, hidden: tuple[int, ...] = (), test_episodes: int = 100) -> Unrol
     """
     bounds = jnp.array([jnp.pi, 1.0], jnp.float32)
 
-    def step(state, action):
+    def step(state, outputs):
         angle, speed = state
-        torque = 2 * action
+        torque = 2 * jnp.tanh(outputs[0])
         off = (angle + jnp.pi) % (2 * jnp.pi) - jnp.pi
         cost = off**2 + 0.1 * speed**2 + 0.001 * torque**2
         speed = jnp.clip(speed + 0.05 * (15 * jnp.sin(angle) + 3 * torque), -8.0, 8.0)
         return jnp.stack([angle + 0.05 * speed, speed]), -cost
 
-    return _problem(
-        _Environment(
+    return learned_policy(
+        Environment(
             steps=200,
             observed=3,
-            actions=0,
+            outputs=1,
             reset=lambda key: bounds * jax.random.uniform(key, (2,), minval=-1.0),
             observe=lambda state: jnp.stack([jnp.cos(state[0]), jnp.sin(state[0]), state[1]]),
             step=step,
-            done=None,
+            differentiable=True,
         ),
-        hidden,
-        test_episodes,
+        hidden=hidden,
+        normalise=normalise,
+        test_episodes=test_episodes,
     )
 
 
-def acrobot(*, hidden: tuple[int, ...] = (), test_episodes: int = 100) -> UnrolledProblem:
+def acrobot(
+    *, hidden: tuple[int, ...] = (), normalise: bool = False, test_episodes: int = 100
+) -> UnrolledProblem:
     """Swing the tip of a double pendulum above a line: reward -1 a step until then, 500 at most.
 
     Args:
       hidden: as in `cartpole`. The torque on the second joint, -1, 0 or 1, is the largest output's.
-      test_episodes: as in `cartpole`.
+      normalise, test_episodes: as in `cartpole`.
 
     Raises:
       ValueError: as `cartpole`.
@@ -154,8 +146,9 @@ def acrobot(*, hidden: tuple[int, ...] = (), test_episodes: int = 100) -> Unroll
         acceleration2 = acceleration2 / (1.25 - d2**2 / d1)
         return jnp.stack([turn1, turn2, -(d2 * acceleration2 + phi1) / d1, acceleration2])
 
-    def step(state, action):
-        torque, dt = action.astype(jnp.float32) - 1, 0.2  # fourth-order Runge-Kutta
+    def step(state, outputs):
+        torque = jnp.argmax(outputs).astype(jnp.float32) - 1
+        dt = 0.2  # fourth-order Runge-Kutta
         k1 = rates(state, torque)
         k2 = rates(state + dt / 2 * k1, torque)
         k3 = rates(state + dt / 2 * k2, torque)
@@ -171,29 +164,9 @@ def acrobot(*, hidden: tuple[int, ...] = (), test_episodes: int = 100) -> Unroll
         return jnp.concatenate([jnp.stack(angles), turns])
 
     reset = lambda key: jax.random.uniform(key, (4,), minval=-0.1, maxval=0.1)
-    environment = _Environment(500, 6, 3, reset, observe, step, done)
-    return _problem(environment, hidden, test_episodes)
-
-
-def _problem(
-    environment: _Environment, hidden: tuple[int, ...], test_episodes: int
-) -> UnrolledProblem:
-    """The problem of learning a policy for an environment."""
-    network = policy(environment.observed, environment.actions or 1, hidden=hidden)
-
-    def act(theta, observed):
-        outputs = network.outputs(theta, observed)
-        return jnp.argmax(outputs) if environment.actions else jnp.tanh(outputs[0])
-
-    def step(theta, state, data):
-        state, reward = environment.step(state, act(theta, environment.observe(state)))
-        return state, -reward
-
-    problem = UnrolledProblem(
-        init=lambda theta, data, horizon, key: environment.reset(key),
-        step=step,
-        init_theta=network.init,
-        differentiable=not environment.actions,
-        done=environment.done,
+    return learned_policy(
+        Environment(500, 6, 3, reset, observe, step, done),
+        hidden=hidden,
+        normalise=normalise,
+        test_episodes=test_episodes,
     )
-    return tested_by_return(problem, environment.steps, test_episodes)

@@ -1,4 +1,4 @@
-"""Small networks as policies: from what is observed to what is done, and how well they do."""
+"""Environments as problems: a small network as a policy, and how well it does."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -7,7 +7,43 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metaopt import Metric, UnrolledProblem, unroll
+from metaopt import Metric, Observations, RunningStatistics, UnrolledProblem, unroll
+
+
+class Environment(NamedTuple):
+    """What a policy acts in.
+
+    Attributes:
+      steps: of an episode, at most.
+      observed: how many numbers are observed.
+      outputs: how many the policy gives.
+      reset: ``key -> state``, at an episode's start.
+      observe: ``state -> [o]``, float32.
+      step: ``(state, outputs [a]) -> (state, reward)``.
+      done: ``state -> bool scalar``, whether the episode has ended; ``None`` if it never does.
+      differentiable: whether rewards have derivatives that say something.
+    """
+
+    steps: int
+    observed: int
+    outputs: int
+    reset: Callable[[jax.Array], Any]
+    observe: Callable[[Any], jax.Array]
+    step: Callable[[Any, jax.Array], tuple[Any, jax.Array]]
+    done: Callable[[Any], jax.Array] | None = None
+    differentiable: bool = False
+
+
+class Watched(NamedTuple):
+    """A state of an environment whose observations are normalised.
+
+    Attributes:
+      state: the environment's own.
+      seen: what was observed since the last outer step.
+    """
+
+    state: Any
+    seen: Observations
 
 
 class Policy(NamedTuple):
@@ -79,26 +115,68 @@ def policy(
     return Policy(init, apply)
 
 
-def tested_by_return(problem: UnrolledProblem, steps: int, episodes: int) -> UnrolledProblem:
-    """A problem whose test metric is the mean return: of theta without noise, from fresh starts.
+def learned_policy(
+    environment: Environment,
+    *,
+    hidden: tuple[int, ...] = (),
+    bias: bool = True,
+    last_variance: float = 0.0,
+    normalise: bool = False,
+    test_episodes: int,
+) -> UnrolledProblem:
+    """The problem of learning a policy; the loss of a step is minus its reward.
 
     Args:
-      problem: its losses are minus rewards.
-      steps: of an episode.
-      episodes: how many of them.
+      environment: what the policy acts in.
+      hidden, bias, last_variance: of its network, see `policy`.
+      normalise: whether observations are normalised by running statistics, within theta as
+        ``"observations"``. A state is then a `Watched`.
+      test_episodes: the test metric is the mean return of so many whole episodes, from fresh
+        starts, of theta without noise.
 
     Raises:
-      ValueError: for no episode.
+      ValueError: as `policy`, and for no test episode.
     """
-    if not isinstance(episodes, int) or episodes < 1:
-        raise ValueError(f"test_episodes must be an integer of at least 1, got {episodes!r}.")
+    if not isinstance(test_episodes, int) or test_episodes < 1:
+        raise ValueError(f"test_episodes must be an integer of at least 1, got {test_episodes!r}.")
+    shape = (environment.observed,)
+    network = policy(
+        *shape, environment.outputs, hidden=hidden, bias=bias, last_variance=last_variance
+    )
+
+    def init_theta(key):
+        theta = network.init(key)
+        return theta | {"observations": RunningStatistics.fresh(shape)} if normalise else theta
+
+    def init(theta, data, horizon, key):
+        state = environment.reset(key)
+        return Watched(state, Observations.none(shape)) if normalise else state
+
+    def step(theta, state, data):
+        if not normalise:
+            outputs = network.outputs(theta, environment.observe(state))
+            state, reward = environment.step(state, outputs)
+            return state, -reward
+        statistics, observed = theta["observations"], environment.observe(state.state)
+        outputs = network.outputs(theta, statistics.normalise(observed))
+        after, reward = environment.step(state.state, outputs)
+        return Watched(after, state.seen.add(statistics, observed)), -reward
 
     def mean_return(theta, data, key):
         def run(key):
-            start = problem.init(theta, data, steps, key)
-            return -unroll(problem, theta, start, data, steps)[1].sum()
+            start = init(theta, data, environment.steps, key)
+            return -unroll(problem, theta, start, data, environment.steps)[1].sum()
 
-        return jax.vmap(run)(jax.random.split(key, episodes)).mean()
+        return jax.vmap(run)(jax.random.split(key, test_episodes)).mean()
 
-    metric = Metric("return", higher_is_better=True)
-    return problem._replace(test_loss=mean_return, test_metric=metric)
+    done = environment.done
+    problem = UnrolledProblem(
+        init=init,
+        step=step,
+        init_theta=init_theta,
+        differentiable=environment.differentiable,
+        done=(lambda state: done(state.state)) if done and normalise else done,
+        test_loss=mean_return,
+        test_metric=Metric("return", higher_is_better=True),
+    )
+    return problem

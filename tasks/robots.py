@@ -39,8 +39,8 @@ class Robot(NamedTuple):
       effort: the cost of a squared action.
       alive: the reward of a step after which it is healthy.
       fastest: to which observed velocities are clipped.
-      healthy: ``(positions [n, q], velocities [n, v]) -> bool [n]``; the episode ends where it is
-        not. ``None`` if it has no end.
+      healthy: ``(positions [n, q], velocities [n, v]) -> bool [n]``, of NumPy's arrays or, where
+        there is no ``beside``, JAX's; the episode ends where it is not. ``None`` if it has no end.
       beside: ``(model, data) -> Beside`` of one simulation after a step; ``None`` if the rest is
         enough.
     """
@@ -61,13 +61,13 @@ class Robot(NamedTuple):
 def _hopper_is_healthy(positions: np.ndarray, velocities: np.ndarray) -> np.ndarray:
     """Higher than 0.7, upright within 0.2 rad, and nothing beyond 100."""
     height, angle = positions[:, 1], positions[:, 2]
-    rest = np.concatenate([positions[:, 2:], velocities], axis=1)
-    return (height > 0.7) & (np.abs(angle) < 0.2) & (np.abs(rest) < 100).all(axis=1)
+    bounded = (abs(positions[:, 2:]) < 100).all(axis=1) & (abs(velocities) < 100).all(axis=1)
+    return (height > 0.7) & (abs(angle) < 0.2) & bounded
 
 
 def _walker_is_healthy(positions: np.ndarray, velocities: np.ndarray) -> np.ndarray:
     height, angle = positions[:, 1], positions[:, 2]
-    return (height > 0.8) & (height < 2.0) & (np.abs(angle) < 1.0)
+    return (height > 0.8) & (height < 2.0) & (abs(angle) < 1.0)
 
 
 def _ant_is_healthy(positions: np.ndarray, velocities: np.ndarray) -> np.ndarray:

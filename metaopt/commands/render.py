@@ -17,7 +17,7 @@ class Render:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The directory of a run whose problem can be drawn."""
     out: Path | None = None
-    """The GIF to write; RUN/episode.gif if not given."""
+    """The GIF to write, or an MP4 where ffmpeg is installed; RUN/episode.gif if not given."""
     seconds: float = 10.0
     """How much of the episode, at most."""
     seed: int = 0

@@ -8,6 +8,7 @@ import optax
 
 from metaopt.core import backoff
 from metaopt.core.resize import particles_of
+from metaopt.core.running import merge_observations, without_statistics
 from metaopt.core.types import GradientEstimator, Key, MetaState, PyTree, Theta
 
 Metrics = dict[str, jax.Array]
@@ -77,15 +78,18 @@ def make_step(
         estimate, estimator_state = estimator.estimate(state.theta, state.estimator, data, key)
         # In theta's dtypes, also where a problem computes in float64.
         grad = jax.tree.map(lambda g, leaf: g.astype(leaf.dtype), estimate.grad, state.theta)
+        grad = without_statistics(grad)
         grad_norm = optax.tree.norm(grad)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes counters and floats
             updates, opt_state = tx.update(grad, state.opt_state, state.theta, value=estimate.loss)
         scale = state.backoff.scale
-        updates = jax.tree.map(lambda u: scale.astype(u.dtype) * u, updates)
+        updates = jax.tree.map(lambda u: scale.astype(u.dtype) * u, without_statistics(updates))
+        updated = optax.apply_updates(state.theta, updates)
+        updated, estimator_state = merge_observations(updated, estimator_state)
         (theta, opt_state), remembered, outcome = backoff.step(
             state.backoff,
             (state.theta, state.opt_state),
-            (optax.apply_updates(state.theta, updates), opt_state),
+            (updated, opt_state),
             usable=backoff.is_usable(estimate, grad_norm),
             healthy=backoff.is_healthy(estimate, particles_of(state)),
         )

@@ -102,7 +102,8 @@ class UnrolledProblem(NamedTuple):
     Attributes:
       init: ``(theta, data, horizon, key) -> state``. ``horizon``: int32 scalar, in inner steps.
       step: ``(theta, state, data) -> (state, loss)``. One inner step; ``loss`` is a scalar L_t.
-      init_theta: ``key -> theta``. Where meta-training starts.
+      init_theta: ``key -> theta``. Where meta-training starts. A `metaopt.RunningStatistics` in it
+        is measured along the way, not learned.
       data: ``() -> data``. What the host loads once and passes on as an argument.
       loss_cap: as in `Task`.
       differentiable: whether ``init`` and ``step`` have derivatives with respect to theta and to

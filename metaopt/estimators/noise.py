@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from metaopt.core.sizes import bytes_of
+from metaopt.core.running import without_statistics
 from metaopt.core.types import PyTree, Theta
 from metaopt.estimators.kernel import Episode, Rollout
 
@@ -110,7 +111,7 @@ def is_drawn_again(noise: PyTree, inner: PyTree) -> bool:
 def noise_of_block(theta: Theta, episode: Episode, sigma: jax.Array, block: jax.Array) -> Theta:
     """The noise of an episode's block: a function of its key, drawn again wherever it is needed."""
     key = jax.random.fold_in(jax.random.fold_in(episode.key, 1), block)
-    return optax.tree.scale(sigma, optax.tree.random_like(key, theta))
+    return optax.tree.scale(sigma, without_statistics(optax.tree.random_like(key, theta)))
 
 
 def antithetic(theta: Theta, eps: Theta) -> Theta:

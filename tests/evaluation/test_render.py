@@ -2,6 +2,8 @@
 
 import dataclasses
 import io
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -40,6 +42,32 @@ def test_an_animation_and_a_strip_in_the_report(run, capsys):
     strip = np.asarray(Image.open(io.BytesIO((run / "episode.png").read_bytes())))
     np.testing.assert_array_equal(strip, np.concatenate(COLOURS[:5], axis=1))
     assert "<img alt='An episode" in (run / "report.html").read_text()
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="the program ffmpeg is not here")
+def test_an_mp4_of_any_size(run, tmp_path):
+    render.render_run(run, tmp_path / "a.mp4", seconds=0.5)
+    assert (tmp_path / "a.mp4").read_bytes()[4:8] == b"ftyp"
+    command = ["ffmpeg", "-i", str(tmp_path / "a.mp4"), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    pixels = subprocess.run(command, capture_output=True, check=True).stdout
+    frames = np.frombuffer(pixels, np.uint8).reshape(5, 6, 10, 3)
+    np.testing.assert_allclose(frames[:, 0, 0, 0], COLOURS[:5, 0, 0, 0], atol=4)
+
+
+def test_where_ffmpeg_is_not_or_fails_a_sentence_says_so(run, tmp_path, monkeypatch, capsys):
+    for out, said in (
+        ("a.avi", "ends in .gif or .mp4, got"),
+        ("a.mp4", "needs the program ffmpeg"),
+    ):
+        monkeypatch.setenv("PATH", str(tmp_path))
+        assert command_line.main(["render", str(run), "--out", str(tmp_path / out)]) == 2
+        assert said in capsys.readouterr().err
+    broken = tmp_path / "ffmpeg"
+    broken.write_text("#!/bin/sh\necho Unknown encoder >&2; exit 1\n")
+    broken.chmod(0o755)
+    with pytest.raises(UserError, match=r"ffmpeg made no MP4 \(Unknown encoder\): choose a .gif"):
+        render.render_run(run, tmp_path / "a.mp4")
+    assert not (tmp_path / "a.mp4").exists()
 
 
 def test_what_cannot_be_drawn_is_said(run, tmp_path, monkeypatch, capsys):

@@ -70,8 +70,16 @@ KINDS = {
     ),
     "lorenz": (small("lorenz_nres", 100), NOTHING),
     "robot": (small("swimmer_nres", 60), NOTHING),
+    "fall": (
+        small(
+            "swimmer_nres",
+            60,
+            problem=Component("hopper", ("hidden=[4]", "normalise=true", "test_episodes=1")),
+        ),
+        NOTHING,
+    ),
 }
-"""Runs by what is special about them; the robot needs MuJoCo, and is left out without it."""
+"""Runs by what is special about them; the robots need MuJoCo, and are left out without it."""
 
 SECONDS = 1.0
 """Within which a trainer is killed, from its first new metrics; once in four while it starts."""

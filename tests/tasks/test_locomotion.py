@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from runs import after, bits, metrics
 
-from metaopt import Component, Config, OuterConfig, UserError, unroll
+from metaopt import Component, Config, OuterConfig, UserError, load_theta, unroll
 from metaopt.config.recipes import recipe
 from metaopt.estimators import NRES
 from metaopt.parallel.sharding import particle_mesh
@@ -111,7 +111,7 @@ SHORT = Config(
 )
 HOPS = dataclasses.replace(
     SHORT,
-    problem=Component("hopper", ("test_episodes=1", "hidden=[4]")),
+    problem=Component("hopper", ("test_episodes=1", "hidden=[4]", "normalise=true")),
     estimator=NRES(particles=4, horizon=60, window=20, sigma=0.3),
 )
 
@@ -127,27 +127,38 @@ def test_a_run_cut_in_pieces_ends_with_the_same_bits(tmp_path, config):
         np.testing.assert_array_equal(a, b)
     assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
     assert np.isfinite(metrics(tmp_path / "cut")[-1]["test_return"])
+    assert jax.tree.structure(load_theta(tmp_path / "cut")) == jax.tree.structure(final.state.theta)
 
 
 def test_devices_change_nothing_but_rounding_and_particles_may_be_added(tmp_path):
-    one = train(SHORT, tmp_path / "one")
-    two = train(SHORT, tmp_path / "two", mesh=particle_mesh(2))
+    """Nor do they change what observations are normalised by."""
+    normal = Component("swimmer", ("test_episodes=1", "normalise=true"))
+    config = dataclasses.replace(SHORT, problem=normal)
+    one = train(config, tmp_path / "one")
+    two = train(config, tmp_path / "two", mesh=particle_mesh(2))
     for a, b in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):
         assert a["loss"] == pytest.approx(b["loss"], abs=1e-4)
     kernel = lambda result: np.asarray(result.theta["layer_0"]["kernel"])
     np.testing.assert_allclose(kernel(one), kernel(two), atol=1e-3)
     assert np.abs(kernel(one)).max() > 0.01
 
+    of = lambda result: jax.device_get(result.state.theta["observations"])
+    ours, theirs = of(one), of(two)
+    assert ours.samples == theirs.samples == pytest.approx(7 * 4 * 2 * 4)
+    np.testing.assert_allclose(ours.variance, theirs.variance, rtol=1e-2)
+
     six = dataclasses.replace(SHORT.estimator, particles=6)
-    more = dataclasses.replace(SHORT, estimator=six, outer_steps=9)
+    more = dataclasses.replace(config, estimator=six, outer_steps=9)
     notices = []
     resumed = train(more, tmp_path / "two", mesh=particle_mesh(2), on_notice=notices.append)
     assert notices == ["Resuming with 6 particles where there were 4."]
     assert resumed.finished and len(resumed.state.estimator.remaining) == 6
+    assert of(resumed).samples - ours.samples == pytest.approx(2 * 6 * 2 * 4)
 
 
 def test_two_processes_have_the_numbers_of_one(cli, tmp_path):
-    options = ["--problem.args", "test_episodes=1", "--estimator.particles", 4, "--outer-steps", 3,
+    args = ["test_episodes=1", "normalise=true"]
+    options = ["--problem.args", *args, "--estimator.particles", 4, "--outer-steps", 3,
                "--estimator.horizon", 12, "--estimator.window", 4, "--quiet"]  # fmt: skip
     for name, command in (("one", []), ("two", ["launch", "-n", 2, "--"])):
         out = ["--out", tmp_path / name, *(["--devices", 1] if name == "one" else [])]
