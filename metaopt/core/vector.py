@@ -9,9 +9,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
+from metaopt.core.running import is_statistics
 from metaopt.core.types import Key, Theta, UnrolledProblem
 
 
@@ -34,17 +36,32 @@ UNCHANGED = Vector(lambda theta: theta, lambda theta: theta)
 def vector_of(init_theta: Callable[[Key], Theta]) -> Vector:
     """The vector of a theta like those that ``init_theta`` makes.
 
-    Leaves of several dtypes share the one that they promote to, and get theirs back.
+    Leaves of several dtypes share the one that they promote to, and get theirs back. A
+    `RunningStatistics` is no parameter and stays beside the vector: ``(vector, statistics)``.
 
     Examples:
-      >>> import jax.numpy as jnp
       >>> vector = vector_of(lambda key: {"a": jnp.ones(2), "b": jnp.zeros((1, 2))})
       >>> vector.unravel(jnp.arange(4.0))["b"].tolist()
       [[2.0, 3.0]]
     """
     shapes = jax.eval_shape(init_theta, jax.random.key(0))
-    zeros = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), shapes)
-    return Vector(lambda theta: ravel_pytree(theta)[0], ravel_pytree(zeros)[1])
+    nodes, structure = jax.tree.flatten(shapes, is_leaf=is_statistics)
+    zeros = lambda leaf: jnp.zeros(leaf.shape, leaf.dtype)
+    unravel_leaves = ravel_pytree([zeros(leaf) for leaf in nodes if not is_statistics(leaf)])[1]
+
+    def ravel(theta: Theta) -> Theta:
+        given = structure.flatten_up_to(theta)
+        beside = [node for node in given if is_statistics(node)]
+        vector = ravel_pytree([leaf for leaf in given if not is_statistics(leaf)])[0]
+        return (vector, *beside) if beside else vector
+
+    def unravel(vector: Theta) -> Theta:
+        vector, *beside = vector if isinstance(vector, tuple) else (vector,)
+        leaves, rest = iter(unravel_leaves(vector)), iter(beside)
+        merged = [next(rest) if is_statistics(node) else next(leaves) for node in nodes]
+        return jax.tree.unflatten(structure, merged)
+
+    return Vector(ravel, unravel)
 
 
 def on_vector(problem: UnrolledProblem, vector: Vector) -> UnrolledProblem:

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+import metaopt
 from metaopt import Observations, RunningStatistics, UnrolledProblem, estimators, outer
 from metaopt.core.running import merge_observations
 from metaopt.tasks import cartpole, pendulum
@@ -110,3 +111,15 @@ def test_a_normalised_policy_is_the_plain_one_of_normalised_observations(factory
     key = jax.random.key(1)
     ours, theirs = jax.jit(normal.test_loss)(theta, (), key), plain.test_loss(same, (), key)
     assert float(ours) == pytest.approx(float(theirs), rel=1e-3)
+
+
+def test_a_run_keeps_them_beside_its_vector(tmp_path):
+    """Stopped in the middle as well; they are in theta as it is saved."""
+    chosen = estimators.NRES(particles=4, horizon=8, window=4, sigma=0.1, stagger="none")
+    how = {"problem": COUNTS, "name": "counts", "estimator": chosen, "quiet": True}
+    metaopt.train("tiny", out=tmp_path / "run", outer_steps=1, **how)
+    run = metaopt.train("tiny", out=tmp_path / "run", outer_steps=2, **how)
+    seen = run.theta["seen"]
+    assert float(seen.samples) == pytest.approx(64, rel=1e-4)
+    assert float(seen.mean) == pytest.approx(4.5, rel=1e-4)
+    assert float(seen.variance) == pytest.approx(np.arange(1, 9).var(), rel=1e-3)

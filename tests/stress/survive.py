@@ -165,7 +165,7 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     chosen = [*KINDS] if "all" in arguments.kinds else arguments.kinds
     if "all" in arguments.kinds and importlib.util.find_spec("mujoco") is None:
-        chosen.remove("robot")
+        chosen = [kind for kind in chosen if kind not in ("robot", "fall")]
     for number, kind in enumerate(chosen):
         share = arguments.kills * (number + 1) // len(chosen) - arguments.kills * number // len(
             chosen
