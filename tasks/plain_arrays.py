@@ -4,6 +4,7 @@ import contextlib
 import os
 import tempfile
 from pathlib import Path
+from typing import Any, cast
 from zipfile import BadZipFile
 
 import numpy as np
@@ -43,5 +44,5 @@ def write_arrays(file: Path, splits: Splits) -> None:
     arrays = {f"{split}/{name}": v for split, rows in splits.items() for name, v in rows.items()}
     with contextlib.suppress(OSError):
         with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".npz", delete=False) as new:
-            np.savez(new, **arrays)
+            np.savez(new, **cast(Any, arrays))
         Path(new.name).replace(file)

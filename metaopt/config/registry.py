@@ -105,8 +105,8 @@ def provider(kind: Kind, name: str) -> dict[str, str]:
     for entry in installed(GROUPS[kind]):
         value = load_entry(entry)
         if name in (value if isinstance(value, Mapping) else (entry.name,)):
-            own = entry.dist is None or entry.dist.name == OWN
-            return {} if own else {entry.dist.name: entry.dist.version}
+            dist = entry.dist
+            return {} if dist is None or dist.name == OWN else {dist.name: dist.version}
     return {}
 
 

@@ -50,7 +50,7 @@ def vector_of(init_theta: Callable[[Key], Theta]) -> Vector:
     unravel_leaves = ravel_pytree([zeros(leaf) for leaf in nodes if not is_statistics(leaf)])[1]
 
     def ravel(theta: Theta) -> Theta:
-        given = structure.flatten_up_to(theta)
+        given = jax.tree.leaves(theta, is_leaf=is_statistics)
         beside = [node for node in given if is_statistics(node)]
         vector = ravel_pytree([leaf for leaf in given if not is_statistics(leaf)])[0]
         return (vector, *beside) if beside else vector

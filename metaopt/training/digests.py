@@ -53,7 +53,7 @@ def digesting_handler() -> ocp.StandardCheckpointHandler:
         own = Path(directory) / f"ocdbt.process_{jax.process_index()}"
         return [*(await write(directory, *args, **kwargs) or []), _OwnDigests(own)]
 
-    handler.async_save = write_and_digest  # type: ignore[method-assign, assignment]
+    handler.async_save = write_and_digest
     return handler
 
 

@@ -68,9 +68,12 @@ class Run:
     @property
     def theta(self) -> Theta:
         """Theta as it was saved last, arrays on the default device."""
-        if self.own.problem is None and self.own.optimizer is None:
+        if self.own.problem is not None:
+            start = self.own.problem.init_theta
+        elif self.own.optimizer is not None:
+            start = self.own.optimizer.init
+        else:
             return load_theta(self.path)
-        start = self.own.problem.init_theta if self.own.problem else self.own.optimizer.init
         fresh = jax.eval_shape(start, jax.random.key(0))
         return unflatten_theta(flat_theta(self.path), fresh)
 
