@@ -28,6 +28,13 @@ DISPATCH_SECONDS = 0.3
 """How long the outer steps between two looks at the yardsticks take, about."""
 
 
+SWAYING = ("first_update_s", "first_update_cached_s", "outer_ms")
+"""The figures whose range over rounds is shown."""
+
+QUIET = 0.3
+"""Load a core up to which other programs hardly matter."""
+
+
 @dataclass(frozen=True)
 class Case:
     """Something to time.
@@ -98,6 +105,28 @@ def run_case(name: str, *, seconds: float, devices: int | None, profile: Path | 
     return figures | {"first_update_cached_s": again["first_update_s"]}
 
 
+def in_turns(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """One case's figures from several rounds: medians, and the ranges of what a machine sways.
+
+    Args:
+      rounds: figures of `run_case`.
+
+    Examples:
+      >>> in_turns([{"first_update_s": s} for s in (4.0, 3.0, 9.0)])
+      {'first_update_s': 4.0, 'ranges': {'first_update_s': [3.0, 9.0]}}
+    """
+    number = lambda value: isinstance(value, int | float)
+    columns = {name: [figures[name] for figures in rounds] for name in rounds[0]}
+    middle = {n: statistics.median(v) if number(v[0]) else v[0] for n, v in columns.items()}
+    ranges = {name: [min(columns[name]), max(columns[name])] for name in SWAYING if name in columns}
+    return middle | {"ranges": ranges}
+
+
+def load() -> float:
+    """Runnable threads a core over the last minute: below `QUIET` the machine is."""
+    return os.getloadavg()[0] / (os.cpu_count() or 1)
+
+
 def _child(order: dict[str, Any]) -> dict[str, Any]:
     order = order | {"began": time.time()}
     command = [sys.executable, "-m", "metaopt.bench.outer_steps", json.dumps(order)]
@@ -110,7 +139,14 @@ def _child(order: dict[str, Any]) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def time_case(case: Case, *, seconds: float, devices: int | None, profile: str | None) -> dict:
+def time_case(
+    case: Case,
+    *,
+    seconds: float,
+    devices: int | None,
+    profile: str | None,
+    import_s: float = 0.0,
+) -> dict:
     """The figures of a case in this process, which should have done nothing with JAX before.
 
     Args:
@@ -118,11 +154,12 @@ def time_case(case: Case, *, seconds: float, devices: int | None, profile: str |
       seconds: how long to time outer steps for; 0 stops after the first update.
       devices: for the particles; all that divide them if not given.
       profile: folder for a trace of a dispatch, as TensorBoard and Perfetto read it.
+      import_s: what passed from the process's start to this call.
 
     Returns:
-      ``first_update_s`` (from the configuration to the first update of theta) and its parts
-      ``build_s``, ``trace_s``, ``compile_s``; ``steps_per_s`` (unroll steps) and ``outer_ms``, the
-      medians of several dispatches; ``flops_per_step``, ``gflops``, ``matmul_gflops`` and
+      ``first_update_s`` (from the process's start to the first update of theta) and its parts
+      ``import_s``, ``build_s``, ``trace_s``, ``compile_s``; ``steps_per_s`` (unroll steps) and
+      ``outer_ms``, the medians of several dispatches; ``flops_per_step``, ``gflops``, ``matmul_gflops`` and
       ``flops_fraction``; ``state_bytes_per_step`` (the particle's state, read and written once),
       ``gbytes``, ``copy_gbytes``, ``bytes_fraction``; ``program_mb`` (arguments and temporaries of
       the compiled program) and ``peak_mb`` (of the process, until the first update). Of a robot
@@ -153,7 +190,8 @@ def time_case(case: Case, *, seconds: float, devices: int | None, profile: str |
     first = time.perf_counter()
     figures: dict[str, Any] = {
         "device": f"{devices} x {jax.devices()[0].device_kind}",
-        "first_update_s": first - began,
+        "first_update_s": import_s + first - began,
+        "import_s": import_s,
         "build_s": built - began,
         "trace_s": traced - built,
         "compile_s": compiled - traced,
@@ -258,10 +296,9 @@ def _main(order: dict[str, Any]) -> None:
     from metaopt.training.placement import prepare_jax
 
     prepare_jax(order["devices"])
-    imported = time.time() - order["began"]
     options = {name: order[name] for name in ("seconds", "devices")}
-    figures = time_case(cases()[order["case"]], **options, profile=order.get("profile"))
-    print(json.dumps({"import_s": imported} | figures))
+    options |= {"profile": order.get("profile"), "import_s": time.time() - order["began"]}
+    print(json.dumps(time_case(cases()[order["case"]], **options)))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ def report_bench(
     *,
     names: tuple[str, ...],
     seconds: float,
+    repeats: int,
     devices: int | None,
     update: bool,
     scaling: bool,
@@ -34,6 +35,7 @@ def report_bench(
       console: where to show it.
       names: cases; all where there are none and nothing else is asked for.
       seconds: how long to time each case's outer steps for.
+      repeats: how often each case runs, in turns with the others.
       devices: as for `metaopt train`.
       update: time one update of every learned optimizer on a large tree.
       scaling: measure cost and memory against N, W, T, the inner size, d and the devices.
@@ -55,16 +57,20 @@ def report_bench(
         found[part] = figures
         write_atomically(out / "bench.json", json_text(found, indent=2))
 
-    rows = {}
-    for name in names:
-        with console.status(f"{name} ..."):
-            folder = out / f"trace-{name}" if profile else None
-            rows[name] = bench.run_case(name, seconds=seconds, devices=devices, profile=folder)
-        keep("cases", rows)
-        if not console.is_terminal:
-            console.print(f"{name}: {rows[name]['steps_per_s']:,.0f} unroll steps/s")
+    load, rounds, rows = bench.load(), {name: [] for name in names}, {}
+    for number in range(repeats):  # in turns: what sways a machine sways all of them
+        for name in names:
+            with console.status(f"{name}, {number + 1} of {repeats} ..."):
+                folder = out / f"trace-{name}" if profile and not number else None
+                done = bench.run_case(name, seconds=seconds, devices=devices, profile=folder)
+            rounds[name].append(done)
+            rows[name] = bench.in_turns(rounds[name])
+            keep("cases", rows)
+            if not console.is_terminal:
+                console.print(f"{name}: {done['steps_per_s']:,.0f} unroll steps/s")
     if rows:
-        print_table(console, _cases(rows))
+        keep("load_before", load)
+        print_table(console, _cases(rows, load, repeats))
         for name, row in rows.items():
             if "open_loop_fraction" in row:
                 console.print(
@@ -89,7 +95,7 @@ def report_bench(
     console.print(f"Figures: {out / 'bench.json'}", highlight=False, soft_wrap=True, markup=False)
 
 
-def _cases(rows: dict[str, dict[str, Any]]) -> Table:
+def _cases(rows: dict[str, dict[str, Any]], load: float, repeats: int) -> Table:
     table = Table(
         title="Outer steps; medians", title_justify="left", box=SIMPLE, padding=(0, 1),
         pad_edge=False,
@@ -108,20 +114,35 @@ def _cases(rows: dict[str, dict[str, Any]]) -> Table:
         table.add_row(
             name,
             f"{row['steps_per_s']:,.0f}",
-            f"{row['outer_ms']:.1f}",
-            f"{row['first_update_s']:.1f}",
-            f"{row['first_update_cached_s']:.1f}",
+            _with_range(row, "outer_ms"),
+            _with_range(row, "first_update_s"),
+            _with_range(row, "first_update_cached_s"),
             f"{row['flops_fraction']:.0%}",
             f"{row['bytes_fraction']:.0%}",
         )
     first = next(iter(rows.values()))
     table.caption = (
-        f"{first['device']}. Unroll steps a second; ms an outer step; seconds to the first update, "
-        "with an empty compilation cache and a full one; arithmetic, and each state read and "
-        "written once, as fractions of what a 2048³ float32 product and a 256 MB copy reached in "
-        "the same process."
+        f"{first['device']}. Unroll steps a second; ms an outer step; seconds from the process's "
+        "start to the first update, with an empty compilation cache and a full one; arithmetic, "
+        "and each state read and written once, as fractions of what a 2048³ float32 product "
+        f"({first['matmul_gflops']:.0f} GFLOP/s) and a 256 MB copy reached in the same process. "
+        f"Medians and ranges of {repeats}. {_quietness(load)}"
     )
     return table
+
+
+def _with_range(row: dict[str, Any], name: str) -> str:
+    """A figure, and over how much it swayed."""
+    low, high = row["ranges"][name]
+    return f"{row[name]:.1f}" + f" ({low:.1f}–{high:.1f})" * (low < high)
+
+
+def _quietness(load: float) -> str:
+    """Whether the figures are the machine's, or those of what else it did."""
+    said = f"{load:.1f} runnable threads a core before the start"
+    if load <= bench.QUIET:
+        return f"The machine was quiet ({said})."
+    return f"The machine was busy ({said}): trust ratios within a round only."
 
 
 def _updates(rows: dict[str, dict[str, float]]) -> Table:

@@ -18,6 +18,8 @@ class Bench:
     """Which; all if none is given and nothing else is asked for."""
     seconds: float = 3.0
     """How long to time each case's outer steps for."""
+    repeats: int = 3
+    """How often each case runs, in turns with the others; medians and ranges are shown."""
     devices: int | None = None
     """As for train."""
     update: bool = False
@@ -38,10 +40,13 @@ class Bench:
 
         if self.seconds <= 0:
             raise UserError(f"--seconds must be above 0, got {self.seconds}.")
+        if self.repeats < 1:
+            raise UserError(f"--repeats must be at least 1, got {self.repeats}.")
         report_bench(
             Console(),
             names=self.cases,
             seconds=self.seconds,
+            repeats=self.repeats,
             devices=self.devices,
             update=self.update,
             scaling=self.scaling,
