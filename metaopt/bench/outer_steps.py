@@ -157,13 +157,16 @@ def time_case(
       import_s: what passed from the process's start to this call.
 
     Returns:
-      ``first_update_s`` (from the process's start to the first update of theta) and its parts
-      ``import_s``, ``build_s``, ``trace_s``, ``compile_s``; ``steps_per_s`` (unroll steps) and
-      ``outer_ms``, the medians of several dispatches; ``flops_per_step``, ``gflops``, ``matmul_gflops`` and
-      ``flops_fraction``; ``state_bytes_per_step`` (the particle's state, read and written once),
-      ``gbytes``, ``copy_gbytes``, ``bytes_fraction``; ``program_mb`` (arguments and temporaries of
-      the compiled program) and ``peak_mb`` (of the process, until the first update). Of a robot
-      also ``open_loop_steps_per_s`` and ``open_loop_fraction``, see `metaopt.bench.open_loop`.
+      - ``first_update_s``, from the process's start to the first update of theta, and its parts
+        ``import_s``, ``build_s``, ``trace_s``, ``compile_s``;
+      - ``steps_per_s`` (unroll steps) and ``outer_ms``, the medians of several dispatches;
+      - ``flops_per_step``, ``gflops``, ``matmul_gflops`` and ``flops_fraction``;
+      - ``state_bytes_per_step`` (the particle's state, read and written once), ``gbytes``,
+        ``copy_gbytes``, ``bytes_fraction``;
+      - ``program_mb`` (arguments and temporaries of the compiled program) and ``peak_mb`` (of the
+        process, until the first update);
+      - of a robot also ``open_loop_steps_per_s`` and ``open_loop_fraction``, see
+        `metaopt.bench.open_loop`.
     """
     import jax
     import jax.numpy as jnp
