@@ -166,10 +166,8 @@ if __name__ == "__main__":
     chosen = [*KINDS] if "all" in arguments.kinds else arguments.kinds
     if "all" in arguments.kinds and importlib.util.find_spec("mujoco") is None:
         chosen = [kind for kind in chosen if kind not in ("robot", "fall")]
-    for number, kind in enumerate(chosen):
-        share = arguments.kills * (number + 1) // len(chosen) - arguments.kills * number // len(
-            chosen
-        )
+    ends = [arguments.kills * number // len(chosen) for number in range(len(chosen) + 1)]
+    for kind, begin, end in zip(chosen, ends, ends[1:], strict=False):
         with tempfile.TemporaryDirectory() as folder:
-            said = survive(kind, share, Path(folder), arguments.seed)
+            said = survive(kind, end - begin, Path(folder), arguments.seed)
         print(said if chosen == ["task"] else f"{kind}: {said}", flush=True)
