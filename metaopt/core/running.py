@@ -80,6 +80,11 @@ class Observations(NamedTuple):
         return jax.lax.stop_gradient(more)
 
 
+def is_statistics(node: Any) -> bool:
+    """Whether it is a `RunningStatistics`: the ``is_leaf`` that keeps them whole."""
+    return isinstance(node, RunningStatistics)
+
+
 def without_statistics(tree: PyTree) -> PyTree:
     """A tree like theta, such as noise or an update, that is 0 where theta has statistics.
 
@@ -88,8 +93,8 @@ def without_statistics(tree: PyTree) -> PyTree:
       >>> without_statistics(tree)["weight"].tolist(), without_statistics(tree)["seen"].variance
       ([1.0, 1.0], Array([0.], dtype=float32))
     """
-    zero = lambda node: jax.tree.map(jnp.zeros_like, node) if _is_statistics(node) else node
-    return jax.tree.map(zero, tree, is_leaf=_is_statistics)
+    zero = lambda node: jax.tree.map(jnp.zeros_like, node) if is_statistics(node) else node
+    return jax.tree.map(zero, tree, is_leaf=is_statistics)
 
 
 def merge_observations(theta: Theta, state: PyTree) -> tuple[Theta, PyTree]:
@@ -111,7 +116,7 @@ def merge_observations(theta: Theta, state: PyTree) -> tuple[Theta, PyTree]:
       >>> round(float(theta.mean), 3), round(float(theta.variance), 3), state.samples.tolist()
       (2.0, 1.0, [0.0, 0.0])
     """
-    found = [n for n in jax.tree.leaves(theta, is_leaf=_is_statistics) if _is_statistics(n)]
+    found = [n for n in jax.tree.leaves(theta, is_leaf=is_statistics) if is_statistics(n)]
     if not found:
         return theta, state
     if len(found) > 1:
@@ -126,14 +131,10 @@ def merge_observations(theta: Theta, state: PyTree) -> tuple[Theta, PyTree]:
     shift = new.total / count
     variance = (old.samples * old.variance + new.squares) / count - shift**2
     merged = RunningStatistics(count, old.mean + shift, jnp.maximum(variance, 0.0))
-    put = lambda node: merged if _is_statistics(node) else node
+    put = lambda node: merged if is_statistics(node) else node
     empty = lambda node: jax.tree.map(jnp.zeros_like, node) if is_seen(node) else node
-    theta = jax.tree.map(put, theta, is_leaf=_is_statistics)
+    theta = jax.tree.map(put, theta, is_leaf=is_statistics)
     return theta, jax.tree.map(empty, state, is_leaf=is_seen)
-
-
-def _is_statistics(node: Any) -> bool:
-    return isinstance(node, RunningStatistics)
 
 
 def _sum(seen: Observations) -> Observations:

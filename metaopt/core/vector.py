@@ -12,6 +12,7 @@ import jax
 import optax
 from jax.flatten_util import ravel_pytree
 
+from metaopt.core.running import is_statistics
 from metaopt.core.types import Key, Theta, UnrolledProblem
 
 
@@ -34,7 +35,8 @@ UNCHANGED = Vector(lambda theta: theta, lambda theta: theta)
 def vector_of(init_theta: Callable[[Key], Theta]) -> Vector:
     """The vector of a theta like those that ``init_theta`` makes.
 
-    Leaves of several dtypes share the one that they promote to, and get theirs back.
+    Leaves of several dtypes share the one that they promote to, and get theirs back. With a
+    `metaopt.RunningStatistics` in theta it is a pair: the vector of all else, and the statistics.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -44,7 +46,25 @@ def vector_of(init_theta: Callable[[Key], Theta]) -> Vector:
     """
     shapes = jax.eval_shape(init_theta, jax.random.key(0))
     zeros = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), shapes)
-    return Vector(lambda theta: ravel_pytree(theta)[0], ravel_pytree(zeros)[1])
+    nodes, structure = jax.tree.flatten(zeros, is_leaf=is_statistics)
+    places = [i for i, node in enumerate(nodes) if is_statistics(node)]
+    if not places:
+        return Vector(lambda theta: ravel_pytree(theta)[0], ravel_pytree(zeros)[1])
+    learned = lambda nodes: [node for node in nodes if not is_statistics(node)]
+    unravel_learned = ravel_pytree(learned(nodes))[1]
+
+    def ravel(theta: Theta) -> Theta:
+        nodes = jax.tree.leaves(theta, is_leaf=is_statistics)
+        return ravel_pytree(learned(nodes))[0], *(nodes[i] for i in places)
+
+    def unravel(parts: Theta) -> Theta:
+        vector, *statistics = parts
+        nodes = unravel_learned(vector)
+        for i, node in zip(places, statistics, strict=True):
+            nodes.insert(i, node)
+        return jax.tree.unflatten(structure, nodes)
+
+    return Vector(ravel, unravel)
 
 
 def on_vector(problem: UnrolledProblem, vector: Vector) -> UnrolledProblem:

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metaopt.core.sizes import bytes_of
 from metaopt.core.running import without_statistics
+from metaopt.core.sizes import bytes_of
 from metaopt.core.types import PyTree, Theta
 from metaopt.estimators.kernel import Episode, Rollout
 

@@ -8,6 +8,7 @@ import pytest
 
 from metaopt import Observations, RunningStatistics, UnrolledProblem, estimators, outer
 from metaopt.core.running import merge_observations
+from metaopt.core.vector import vector_of
 from metaopt.tasks import cartpole, pendulum
 
 
@@ -110,3 +111,14 @@ def test_a_normalised_policy_is_the_plain_one_of_normalised_observations(factory
     key = jax.random.key(1)
     ours, theirs = jax.jit(normal.test_loss)(theta, (), key), plain.test_loss(same, (), key)
     assert float(ours) == pytest.approx(float(theirs), rel=1e-3)
+
+
+def test_a_vector_leaves_them_out():
+    """As a run has theta: all that is learned in one vector, and the statistics beside it."""
+    theta = {"a": jnp.ones(2), "b": RunningStatistics.fresh((3,)), "c": jnp.zeros((2, 2))}
+    vector = vector_of(lambda key: theta)
+    flat, statistics = vector.ravel(theta)
+    assert flat.tolist() == [1, 1, 0, 0, 0, 0] and isinstance(statistics, RunningStatistics)
+    back = vector.unravel((flat + 1, statistics))
+    assert jax.tree.structure(back) == jax.tree.structure(theta)
+    assert back["c"].tolist() == [[1, 1], [1, 1]] and back["b"].variance.tolist() == [1, 1, 1]
