@@ -80,6 +80,11 @@ class Observations(NamedTuple):
         return jax.lax.stop_gradient(more)
 
 
+def is_statistics(node: Any) -> bool:
+    """Whether it is a `RunningStatistics`: the ``is_leaf`` that keeps them whole."""
+    return isinstance(node, RunningStatistics)
+
+
 def without_statistics(tree: PyTree) -> PyTree:
     """A tree like theta, such as noise or an update, that is 0 where theta has statistics.
 
@@ -130,11 +135,6 @@ def merge_observations(theta: Theta, state: PyTree) -> tuple[Theta, PyTree]:
     empty = lambda node: jax.tree.map(jnp.zeros_like, node) if is_seen(node) else node
     theta = jax.tree.map(put, theta, is_leaf=is_statistics)
     return theta, jax.tree.map(empty, state, is_leaf=is_seen)
-
-
-def is_statistics(node: Any) -> bool:
-    """Whether a node of a tree is `RunningStatistics`."""
-    return isinstance(node, RunningStatistics)
 
 
 def _sum(seen: Observations) -> Observations:

@@ -9,6 +9,7 @@ import pytest
 import metaopt
 from metaopt import Observations, RunningStatistics, UnrolledProblem, estimators, outer
 from metaopt.core.running import merge_observations
+from metaopt.core.vector import vector_of
 from metaopt.tasks import cartpole, pendulum
 
 
@@ -123,3 +124,14 @@ def test_a_run_keeps_them_beside_its_vector(tmp_path):
     assert float(seen.samples) == pytest.approx(64, rel=1e-4)
     assert float(seen.mean) == pytest.approx(4.5, rel=1e-4)
     assert float(seen.variance) == pytest.approx(np.arange(1, 9).var(), rel=1e-3)
+
+
+def test_a_vector_leaves_them_out():
+    """As a run has theta: all that is learned in one vector, and the statistics beside it."""
+    theta = {"a": jnp.ones(2), "b": RunningStatistics.fresh((3,)), "c": jnp.zeros((2, 2))}
+    vector = vector_of(lambda key: theta)
+    flat, statistics = vector.ravel(theta)
+    assert flat.tolist() == [1, 1, 0, 0, 0, 0] and isinstance(statistics, RunningStatistics)
+    back = vector.unravel((flat + 1, statistics))
+    assert jax.tree.structure(back) == jax.tree.structure(theta)
+    assert back["c"].tolist() == [[1, 1], [1, 1]] and back["b"].variance.tolist() == [1, 1, 1]
