@@ -153,9 +153,8 @@ def test_devices_change_nothing_but_rounding_and_particles_may_be_added(tmp_path
     resumed = train(more, tmp_path / "two", mesh=particle_mesh(2), on_notice=notices.append)
     assert notices == ["Resuming with 6 particles where there were 4."]
     assert resumed.finished and len(resumed.state.estimator.remaining) == 6
-    unrolled = metrics(tmp_path / "two")[-1][
-        "unroll_steps"
-    ]  # those of new ones to their phases, too
+    # Each step was observed, those of the new particles to their phases among them.
+    unrolled = metrics(tmp_path / "two")[-1]["unroll_steps"]
     assert of(resumed).samples == pytest.approx(unrolled) and unrolled > 7 * 32 + 2 * 48
 
 
