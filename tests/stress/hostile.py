@@ -95,7 +95,7 @@ def test_every_file_of_a_run_is_damaged(how, whole, tmp_path, monkeypatch, capsy
 PATHS = [
     "proj [old]", "[a-z]", "a*b", "what?", "{a,b}", "back\\slash", "# hash", "100%", "a:b",
     'say "hi"', "it's", "two  spaces", " leading", "trailing ", "new\nline", "tab\there", "-rf",
-    "~", "$HOME", "Übung-π-実験", os.fsdecode(b"caf\xe9"), "[red]x[/red]", "<b>&amp;", "...",
+    "~", "$HOME", "Übung-π-実験", os.fsdecode(b"caf\xe9"), "[red]x[bold]", "<b>&amp;", "...",
     "a" * 200,
 ]  # fmt: skip
 
