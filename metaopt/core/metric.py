@@ -35,6 +35,8 @@ class Metric:
             raise UserError(
                 f"a metric's name is of letters, digits, spaces, '-' and '_', got {self.name!r}."
             )
+        if not isinstance(self.higher_is_better, bool):
+            raise UserError(f"higher_is_better must be a bool, got {self.higher_is_better!r}.")
 
     @property
     def key(self) -> str:
@@ -43,8 +45,9 @@ class Metric:
 
     @property
     def title(self) -> str:
-        """Its name for axes and headings, with the unit."""
-        return f"test {self.name}" + f" ({self.unit})" * bool(self.unit)
+        """Its name for axes and headings, with the unit, and where higher is better with that."""
+        better = ", higher is better" * self.higher_is_better
+        return f"test {self.name}" + f" ({self.unit})" * bool(self.unit) + better
 
     def text(self, value: float) -> str:
         """A value with the name before it and the unit after it."""

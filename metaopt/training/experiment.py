@@ -10,9 +10,10 @@ import optax
 from jax.sharding import Mesh
 
 from metaopt.config.components import call, make
-from metaopt.config.registry import choose, find
+from metaopt.config.registry import choose, find, provider
 from metaopt.config.schema import Config, OuterConfig, from_json, to_json, trained_tasks
 from metaopt.core import inner
+from metaopt.core.check import check_problem, check_task
 from metaopt.core.errors import UserError
 from metaopt.core.theta import theta_paths, unflatten_theta
 from metaopt.core.types import (
@@ -106,6 +107,7 @@ def build(config: Config, own: Own = NOTHING) -> Experiment:
         training = task, optimizer
     else:
         problem = make("problem", config.problem)
+    problem = _checked(config, own, problem)
     if config.test_every is not None and problem.test_loss is None:
         raise UserError("test_every is set, but the problem has no test loss: leave it out.")
     is_made = isinstance(own.estimator, GradientEstimator)
@@ -136,6 +138,35 @@ def _check_types(own: Own) -> None:
                 f"{name} must be a metaopt.{kind.__name__}, got {value!r}; what has a name is "
                 f"asked for by a metaopt.Config({name}=metaopt.Component(NAME))."
             )
+    if own.problem is not None and (own.task is not None or own.optimizer is not None):
+        raise UserError("hand over a problem, or a task and an optimizer, not both.")
+    if not isinstance(own.estimator, Options | GradientEstimator | None):
+        raise UserError(
+            "estimator must be options, such as metaopt.estimators.PES(particles=8), or a "
+            f"metaopt.GradientEstimator, got {own.estimator!r}."
+        )
+    if own.tx is not None and not (hasattr(own.tx, "init") and hasattr(own.tx, "update")):
+        raise UserError(
+            f"tx must be an optax transformation, such as optax.adam(0.1), got {own.tx!r}."
+        )
+
+
+def _checked(config: Config, own: Own, problem: UnrolledProblem) -> UnrolledProblem:
+    """The problem, after a look at its shapes where it is somebody's own.
+
+    What is in the catalogue here is looked at by its tests.
+    """
+    is_own = any(piece is not None for piece in (own.problem, own.task, own.optimizer))
+    kind, chosen = "problem", config.problem.name
+    if chosen == "training":
+        kind, chosen = "task", config.task.name
+    if not is_own and not provider(kind, chosen):  # type: ignore[arg-type]
+        return problem
+    data = problem.data()
+    if own.task is not None:
+        check_task(config.problem.name, own.task, data)
+    check_problem(config.problem.name, problem, data)
+    return problem._replace(data=lambda: data)
 
 
 def _check_numbers(config: Config) -> None:

@@ -200,9 +200,13 @@ def named(config: Config, own: Own, name: str | None) -> Config:
         raise UserError(
             "give what is yours a name, as in metaopt.train(..., name='mine', out=...)."
         )
+    if not name.strip():
+        raise UserError(f"a name has at least one letter, got {name!r}.")
     if name == "training":
         raise UserError("'training' is what inner training is called: give yours another name.")
-    made = build(config, own)
+    is_problem = any(piece is not None for piece in (own.problem, own.task, own.optimizer))
+    called = dataclasses.replace(config, problem=Component(name)) if is_problem else config
+    made = build(called, own)
     theta = jax.eval_shape(made.problem.init_theta, jax.random.key(0))
     shapes = jax.tree.flatten_with_path((theta, jax.eval_shape(made.tx.init, theta)))[0]
     text = ", ".join(f"{jax.tree_util.keystr(k)} {v.dtype}{v.shape}" for k, v in shapes)

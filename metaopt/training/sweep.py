@@ -46,8 +46,8 @@ class Sweep:
         first = self.curves[0]
         higher = first.metric is not None and first.metric.higher_is_better
         last = "last tenth" if first.metric is None else "last"
-        direction = "higher" if higher else "lower"
-        title = f"{first.title}, mean over seeds ± 95%; {direction} is better"
+        direction = ", lower is better" * (not higher)
+        title = f"{first.title}{direction}; mean over seeds ± 95%"
         table = Table(title=Text(title), box=None, pad_edge=False)
         longest = max(len(one.name) for one in self.curves)
         table.add_column("", overflow="fold", min_width=min(longest, 24))

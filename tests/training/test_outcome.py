@@ -63,7 +63,10 @@ def test_it_is_in_the_run_the_list_the_page_and_the_board(run, runs, monkeypatch
     line = next(x for x in capsys.readouterr().out.splitlines() if "runs/mine" in x)
     assert said in line and numbers in line and "mine by nres" in line
     page = metaopt.report(run, quiet=True).read_text()
-    assert "test return after outer step 13" in page and "test return (points)</text>" in page
+    assert (
+        "test return after outer step 13" in page
+        and "test return (points), higher is better</text>" in page
+    )
     assert f"<pre>{numbers}</pre>" in page and "metaopt.load_theta(" in page
     board = b"".join(file.read_bytes() for file in (run.path / "tensorboard").iterdir())
     assert b"test_return" in board
@@ -95,7 +98,7 @@ def test_load_says_what_export_says_and_load_theta_reads(run):
 def test_metrics_are_drawn_with_the_test_metric(run):
     figure = metaopt.plot_metrics(run)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
-    assert titles == ["loss", "test return (points)", "snr", "half_cosine"]
+    assert titles == ["loss", "test return (points), higher is better", "snr", "half_cosine"]
     (points,) = figure.axes[1].lines
     np.testing.assert_array_equal(points.get_xdata(), [5, 10, 13])
 

@@ -48,14 +48,14 @@ def test_a_problem_of_ones_own_is_compared_by_its_return(compared):
         assert one.metric == RETURN and one.values.shape == (2, 4)
         np.testing.assert_allclose(one.last, [5 - ((t - 1) ** 2).sum() for t in thetas], rtol=1e-5)
         assert one.best == one.values.mean(axis=0).max()
-    assert sweep.plot().axes[0].get_ylabel() == "test return"
-    assert repr(sweep) == "<Sweep of nres, pes: test return, 2 seeds>"
+    assert sweep.plot().axes[0].get_ylabel() == "test return, higher is better"
+    assert repr(sweep) == "<Sweep of nres, pes: test return, higher is better, 2 seeds>"
 
 
 def test_its_table_has_the_spread_over_seeds(compared):
     said = text(compared[0])
     first = compared[0].curves[0]
-    assert "test return, mean over seeds ± 95%; higher is better" in said
+    assert "test return, higher is better; mean over seeds ± 95%" in said
     assert str(interval(first.last)) in said and "highest" in said
     assert f"{first.last.min():.3g}..{first.last.max():.3g}" in said
 
