@@ -57,7 +57,8 @@ def report_bench(
         found[part] = figures
         write_atomically(out / "bench.json", json_text(found, indent=2))
 
-    load, rounds, rows = bench.load(), {name: [] for name in names}, {}
+    load, rows = bench.load(), {}
+    rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for number in range(repeats):  # in turns: what sways a machine sways all of them
         for name in names:
             with console.status(f"{name}, {number + 1} of {repeats} ..."):

@@ -122,7 +122,8 @@ def _check_scalar(fault, what: str, got: Any, kind: Any = jnp.floating, word: st
 
 def _check_kept(fault, before: PyTree, after: PyTree) -> None:
     """The state keeps its tree, shapes and dtypes over a step."""
-    if jax.tree.structure(before) != jax.tree.structure(after):
+    structures: list[Any] = [jax.tree.structure(tree) for tree in (before, after)]
+    if structures[0] != structures[1]:
         raise fault(f"step must return a state like init's, {_shown(before)}, got {_shown(after)}")
     named = zip(theta_paths(before), *map(jax.tree.leaves, (before, after)), strict=True)
     for path, old, new in named:
