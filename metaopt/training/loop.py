@@ -159,11 +159,7 @@ def _train(config, out, experiment, mesh, on_progress, should_stop, on_notice) -
         if damaged:
             on_notice(f"Resuming from outer step {step}.")
         if (were := particles_of(state)) != (now_are := particles_of(like)):
-            if step >= config.outer_steps:
-                raise UserError(
-                    f"{out} is finished, with {were} particles: raise outer_steps to resume with "
-                    f"{now_are}, or leave estimator.particles as it was."
-                )
+            _require_unfinished(config, out, step, were)
             state = pieces.resize(state, feed(step))
             on_notice(f"Resuming with {now_are} particles where there were {were}.")
         on_primary(lambda: directory.write(config))
@@ -212,6 +208,15 @@ def _train(config, out, experiment, mesh, on_progress, should_stop, on_notice) -
         raise UserError(backoff.DIVERGED)
     finished = step >= config.outer_steps
     return Result(state, theta, experiment, data, totals, resumed_at, finished)
+
+
+def _require_unfinished(config: Config, out: Path, step: int, particles: int) -> None:
+    """Refuses another number of particles where no outer step is left for them."""
+    if step >= config.outer_steps:
+        raise UserError(
+            f"{out} is finished, with {particles} particles: raise outer_steps to resume with "
+            f"{config.estimator.particles}, or leave estimator.particles as it was."
+        )
 
 
 def is_tested(config: Config, step: int) -> bool:
