@@ -13,6 +13,7 @@ import optax
 from metaopt import Task
 from metaopt.tasks import datasets, image_sets
 from metaopt.tasks.classification import MLP
+from metaopt.tasks.fresh import fresh_parameters
 
 CLIP = 1.5 * math.log(10)
 """A blind guess of ten classes costs log 10 nats."""
@@ -128,8 +129,7 @@ def _classifier(
             raise ValueError(f"{name} must be an integer of at least 1, got {value!r}.")
     channels = image_sets.source_of(dataset).shape[-1]
 
-    def init(config, key):
-        return model.init(key, jnp.zeros((1, side, side, channels)))["params"]
+    init = fresh_parameters(model, side, side, channels)
 
     def batch(data, config, split, key):
         rows = data[split]

@@ -1,8 +1,8 @@
 """Theta as one vector, outside of the problem's own functions.
 
 A run draws noise, sums directions and updates theta as a whole: one array instead of one a tensor
-makes a program with half the kernels, which compiles in half the time. Only the problem's functions
-see the tree that theta is to its user.
+makes a program with a quarter fewer kernels, and compiling goes by their number. Only the
+problem's functions see the tree that theta is to its user.
 """
 
 from collections.abc import Callable

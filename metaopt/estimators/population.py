@@ -259,6 +259,6 @@ def replace_where(
         tree = jax.tree.map(lambda old, new: old.at[index].set(new, mode="drop"), tree, made)
         return left.at[index].set(False, mode="drop"), tree
 
-    # One at a time compiles in half the time: no batch of random numbers, and no scatters.
+    # One at a time is quicker to compile: no batch of random numbers, and no scatters.
     put = put_one if at_once == 1 else put_several
     return jax.lax.while_loop(lambda carry: carry[0].any(), put, (mask, tree))[1]

@@ -107,7 +107,7 @@ def build(config: Config, own: Own = NOTHING) -> Experiment:
         training = task, optimizer
     else:
         problem = make("problem", config.problem)
-    problem = _checked(config, own, problem)
+    problem = _checked(config, own, problem, training and training[0])
     if config.test_every is not None and problem.test_loss is None:
         raise UserError("test_every is set, but the problem has no test loss: leave it out.")
     is_made = isinstance(own.estimator, GradientEstimator)
@@ -151,21 +151,22 @@ def _check_types(own: Own) -> None:
         )
 
 
-def _checked(config: Config, own: Own, problem: UnrolledProblem) -> UnrolledProblem:
+def _checked(
+    config: Config, own: Own, problem: UnrolledProblem, task: Task | None
+) -> UnrolledProblem:
     """The problem, after a look at its shapes where it is somebody's own.
 
     What is in the catalogue here is looked at by its tests.
     """
     is_own = any(piece is not None for piece in (own.problem, own.task, own.optimizer))
-    kind, chosen = "problem", config.problem.name
-    if chosen == "training":
-        kind, chosen = "task", config.task.name
-    if not is_own and not provider(kind, chosen):  # type: ignore[arg-type]
+    is_training = config.problem.name == "training"
+    name = (config.task if is_training else config.problem).name
+    if not is_own and not provider("task" if is_training else "problem", name):
         return problem
     data = problem.data()
-    if own.task is not None:
-        check_task(config.problem.name, own.task, data)
-    check_problem(config.problem.name, problem, data)
+    if task is not None:
+        check_task(name, task, data)
+    check_problem(name, problem, data)
     return problem._replace(data=lambda: data)
 
 

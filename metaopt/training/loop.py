@@ -139,7 +139,7 @@ def _train(config, out, experiment, mesh, on_progress, should_stop, on_notice) -
         Feed(experiment.problem.stream, data, lambda tree: replicate(tree, mesh)) as feed,
     ):
         restored = checkpoints.restore(like)
-        step = 0 if restored is None else int(restored.state.step)
+        resumed_at = step = 0 if restored is None else int(restored.state.step)
         steps, started = pieces.steps, Future[MetaState]()
         if step < config.outer_steps:
             lowered, started = lower_and_start(pieces, feed(step), begin=restored is None)
@@ -153,7 +153,6 @@ def _train(config, out, experiment, mesh, on_progress, should_stop, on_notice) -
                 f"({jax.random.key_impl(state.key)}; now they are always {IMPLEMENTATION}): choose "
                 "another --out."
             )
-        resumed_at = step
         for fault in damaged:
             on_notice(f"The checkpoint {fault} is damaged; it was set aside.")
         if damaged:

@@ -24,6 +24,11 @@ def their_task(*, dim: int = 2):
     return tasks.quadratic(dim=dim)
 
 
+def their_vector_task():
+    """One whose loss is a vector."""
+    return tasks.quadratic()._replace(loss=lambda config, params, batch, key: params)
+
+
 def their_problem():
     """A problem of theirs."""
     return tasks.linear_recursion(dim=2)
@@ -58,7 +63,7 @@ def their_estimator(problem, *, particles, horizon, scale, particles_per_chunk=N
 
 
 NUMBER = 3
-TASKS = {"their_task": their_task}
+TASKS = {"their_task": their_task, "their_vector_task": their_vector_task}
 BASELINES = {"their_baseline": lambda rate: optax.sgd(rate)}
 RECIPES = {
     "their_recipe": dataclasses.replace(
@@ -146,6 +151,12 @@ def test_all_of_them_train_and_are_evaluated(run):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "their_baseline" in done.stdout and "their_task" in done.stdout
+
+
+def test_a_fault_of_their_task_is_named(run):
+    done = run("train", "tiny", "--task", "their_vector_task", "--out", "runs/v")
+    assert done.returncode == 2
+    assert "task 'their_vector_task': loss must be a float scalar, got float32[" in done.stderr
 
 
 def test_who_loads_it_without_their_distribution_is_told(run):
