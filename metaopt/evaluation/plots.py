@@ -18,6 +18,7 @@ from metaopt.evaluation.panels import (
 )
 from metaopt.evaluation.result import Result
 from metaopt.evaluation.statistics import (
+    FEWEST_SEEDS,
     bootstrap,
     interquartile_mean,
     performance_profile,
@@ -75,11 +76,11 @@ def speedups(found: Result) -> Figure:
             for group, (value, low, high) in enumerate(ranges):
                 at = group + thick * (i - (len(names) - 1) / 2)
                 axes.barh(at, value, thick, color=color, label=None if group else literal(name))
-                low, high = np.nan_to_num([low, high], nan=value)  # too few seeds for an interval
-                error = np.maximum([[value - low], [high - value]], 0)
-                axes.errorbar(value, at, xerr=error, color=INK, lw=1, capsize=2)
+                if found.seeds >= FEWEST_SEEDS:
+                    error = np.maximum([[value - low], [high - value]], 0)
+                    axes.errorbar(value, at, xerr=error, color=INK, lw=1, capsize=2)
                 axes.annotate(
-                    f"{value:.2f}×", (max(value, high), at),
+                    f"{value:.2f}×", (np.fmax(value, high), at),
                     xytext=(5, 0), textcoords="offset points", va="center", fontsize=8,
                 )  # fmt: skip
         axes.axvline(1, color=INK, lw=1, ls=":")
@@ -92,7 +93,8 @@ def speedups(found: Result) -> Figure:
         axes.set_xlabel(
             f"steps of tuned {literal(found.reference)} over the steps here, to the same loss"
         )
-        axes.set_title("Speed-up, 95% intervals", fontsize=10)
+        known = ", 95% intervals" if found.seeds >= FEWEST_SEEDS else f", {found.seeds} seeds"
+        axes.set_title(f"Speed-up{known}", fontsize=10)
         figure.legend(loc="outside lower center", ncols=4)
     return figure
 
