@@ -339,7 +339,7 @@ def test_compare_runs_reads_and_draws(here, tmp_path):
     tiny = ("compare", "tiny", "--outer-steps", "4", "--seeds", "2", "--out", "c", "--devices", "1")
     code, out, _ = here(tmp_path, *tiny)
     assert code == 0
-    assert "tiny/seed1" in out and "meta-loss, mean over seeds ± 95%" in out
+    assert "tiny/seed1" in out and "mean over seeds ± 95%" in out
     assert (tmp_path / "c" / "compare.png").read_bytes().startswith(b"\x89PNG")
     (course,) = json.loads((tmp_path / "c" / "compare.json").read_text())
     assert np.shape(course["values"]) == (2, 4)
