@@ -22,17 +22,18 @@ from metaopt.learned_optimizers.factored import (
     Accumulators,
     Decays,
     accumulate,
-    collected,
-    element_features,
+    element_inputs,
+    example_features,
     init_accumulators,
+    on_features,
 )
 from metaopt.learned_optimizers.features import (
-    FirstLayer,
     apply,
-    later_layers,
+    kernel_init,
     time_features,
     validate_widths,
 )
+from metaopt.learned_optimizers.planes import dense, later_layers
 from metaopt.learned_optimizers.transformation import learned_optimizer, transformation
 
 RMS_DECAYS = (0.999,)
@@ -53,7 +54,7 @@ class AdafacMLPState(NamedTuple):
 
 
 class AdafacMLPRule(nn.Module):
-    """``(element_features, time features [11]) -> step [...]`` for one tensor, 39 -> hidden -> 2.
+    """``(planes, scales, time features [11]) -> step [...]`` for one tensor, 39 -> hidden -> 2.
 
     Attributes:
       hidden: widths of the hidden layers, ReLU after each.
@@ -62,11 +63,29 @@ class AdafacMLPRule(nn.Module):
     hidden: tuple[int, ...] = (4, 4)
 
     @nn.compact
-    def __call__(self, features: dict[str, jax.Array], time: jax.Array) -> jax.Array:
-        groups = [features[name] for name in FEATURES]
-        x = FirstLayer(self.hidden[0], name="layer_0")(groups, time)
-        x = later_layers(x, self.hidden, outputs=2)
-        return x[..., 0] * jnp.exp(x[..., 1] * EXP_MULT) * STEP_MULT
+    def __call__(self, planes: list[jax.Array], scales: jax.Array, time: jax.Array) -> jax.Array:
+        x = FirstLayer(self.hidden[0], name="layer_0")(planes, scales, time)
+        direction, magnitude = later_layers(x, self.hidden, outputs=2)
+        return direction * jnp.exp(magnitude * EXP_MULT) * STEP_MULT
+
+
+class FirstLayer(nn.Module):
+    """A layer on scaled features, and on inputs that are the same for all elements.
+
+    Attributes:
+      width: units.
+    """
+
+    width: int
+
+    @nn.compact
+    def __call__(
+        self, planes: list[jax.Array], scales: jax.Array, shared: jax.Array
+    ) -> list[jax.Array]:
+        kernel = self.param("kernel", kernel_init, (len(planes) + shared.size, self.width))
+        bias = self.param("bias", nn.initializers.zeros, (self.width,))
+        own, others = kernel[: len(planes)], kernel[len(planes) :]
+        return dense(planes, scales[:, None] * own, bias + shared @ others)
 
 
 def adafac_mlp(*, hidden: tuple[int, ...] = (4, 4)) -> LearnedOptimizer:
@@ -93,12 +112,12 @@ def adafac_mlp(*, hidden: tuple[int, ...] = (4, 4)) -> LearnedOptimizer:
     rule = AdafacMLPRule(hidden)
 
     def init_theta(key):
-        features = {name: jnp.zeros((1, WIDTHS[name])) for name in FEATURES}
+        start = time_features(jnp.int32(0))
         return {
             "momentum_decays": jnp.zeros(len(MOMENTUM_DECAYS)),
             "rms_decays": jnp.zeros(len(RMS_DECAYS)),
             "factored_decays": jnp.zeros(len(FACTORED_DECAYS)),
-            "rule": rule.init(key, features, time_features(jnp.int32(0)))["params"],
+            "rule": rule.init(key, *example_features(FEATURES), start)["params"],
         }
 
     def optimizer(theta, num_steps):
@@ -112,13 +131,14 @@ def adafac_mlp(*, hidden: tuple[int, ...] = (4, 4)) -> LearnedOptimizer:
             time = time_features(state.step)
             decays = _decays(theta)
 
-            def step(g, p, *old):
-                new = accumulate(Accumulators(*old), g, decays)
-                features = element_features(g, p, *new, vector_epsilon=1e-6)
-                return -apply(rule, theta["rule"], features, time), new
+            def step(*tensor):
+                on = lambda planes, scales: apply(rule, theta["rule"], planes, scales, time)
+                inputs = element_inputs(*tensor)
+                return -on_features(on, inputs, names=FEATURES, vector_epsilon=1e-6)
 
-            results = over_tensors(step, grads, params, *state.accumulators)
-            updates, accumulators = collected(results, grads)
+            accumulators = accumulate(state.accumulators, grads, decays)
+            steps = over_tensors(step, grads, params, *accumulators)
+            updates = jax.tree.unflatten(jax.tree.structure(grads), steps)
             return updates, AdafacMLPState(state.step + 1, accumulators)
 
         return transformation("adafac_mlp", init, update)

@@ -22,7 +22,6 @@ from metaopt.learned_optimizers.factored import (
     Accumulators,
     FactoredRule,
     accumulate,
-    collected,
     example_features,
     fixed_decays,
     init_accumulators,
@@ -102,7 +101,7 @@ def celo(
 
     def init_theta(key):
         scheduler_key, rule_key = jax.random.split(key)
-        init_rule = lambda key: rule.init(key, example_features())["params"]
+        init_rule = lambda key: rule.init(key, *example_features())["params"]
         return {
             "scheduler": init_scheduler(scheduler_key, network, 2 * len(FRACTIONS)),
             "rule": jax.vmap(init_rule)(jax.random.split(rule_key, param_inits)),
@@ -114,12 +113,10 @@ def celo(
         mix = lambda w: jnp.tensordot(controls, w, axes=1) / param_inits
         weights = jax.tree.map(mix, theta["rule"])
 
-        def step(g, p, *old):
-            new = accumulate(Accumulators(*old), g, decays)
-            return rule_step(rule, weights, g, p, *new), new
-
-        steps, accumulators = collected(over_tensors(step, grads, params, *accumulators), grads)
-        return accumulators, steps
+        accumulators = accumulate(accumulators, grads, decays)
+        step = lambda *tensor: rule_step(rule, weights, *tensor)
+        steps = over_tensors(step, grads, params, *accumulators)
+        return accumulators, jax.tree.unflatten(jax.tree.structure(grads), steps)
 
     def unscheduled(theta, num_steps):
         del num_steps

@@ -23,11 +23,11 @@ from metaopt.learned_optimizers.factored import (
     Accumulators,
     FactoredRule,
     accumulate,
-    collected,
-    element_features,
+    element_inputs,
     example_features,
     fixed_decays,
     init_accumulators,
+    on_features,
     rule_paths,
 )
 from metaopt.learned_optimizers.features import apply, inverse_rms
@@ -113,28 +113,27 @@ def scale_by_celo2(
       >>> params = {"w": jnp.eye(3)}
       >>> updates, state = tx.update(params, tx.init(params), params)
     """
-    rule = FactoredRule(HIDDEN, used=1, epsilon=EPSILON)
+    rule = FactoredRule(HIDDEN, used=1)
     theta = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), theta)
     decays = fixed_decays(RMS_DECAY)
     adam = optax.scale_by_adam(0.9, 0.95, 1e-8)
 
-    def matrix_step(features):  # of one matrix: leaves [rows, columns, F]
-        step = apply(rule, theta, features)[..., 0]
-        if orthogonalize:
-            step = newton_schulz(step)
+    def matrix_step(inputs):  # of one matrix
+        direction = lambda planes, scales: apply(rule, theta, planes, scales)[0]
+        step = on_features(direction, inputs, epsilon=EPSILON, rms_epsilon=1e-8)
+        step = newton_schulz(step) if orthogonalize else step
         return step * inverse_rms(step[..., None], EPSILON)
 
-    def step(g, p, *old):
-        new = accumulate(Accumulators(*old), g, decays)
-        features = element_features(g, p, *new, rms_epsilon=1e-8)
+    def step(g, *tensor):
+        inputs = element_inputs(g, *tensor)
         over_leading_axes = matrix_step
         for _ in range(g.ndim - 2):
             over_leading_axes = jax.vmap(over_leading_axes)
         if g.ndim > 2:  # rows or columns may be of length 1 there
             lead = g.shape[:-2]
-            whole = lambda x: jnp.broadcast_to(x, (*lead, *x.shape[-3:]))
-            features = {name: whole(x) for name, x in features.items()}
-        return over_leading_axes(features), new
+            whole = lambda x: jnp.broadcast_to(x, (*lead, *x.shape[g.ndim - 2 :]))
+            inputs = {name: whole(x) for name, x in inputs.items()}
+        return over_leading_axes(inputs)
 
     def init(params):
         matrices, vectors = _split(params)
@@ -144,8 +143,9 @@ def scale_by_celo2(
         del value
         (matrix_grads, vector_grads), (matrices, _) = _split(grads), _split(params)
         clipped = jax.tree.map(lambda g: jnp.clip(g, -GRADIENT_CLIP, GRADIENT_CLIP), matrix_grads)
-        results = over_tensors(step, clipped, matrices, *state.accumulators)
-        steps, accumulators = collected(results, clipped)
+        accumulators = accumulate(state.accumulators, clipped, decays)
+        results = over_tensors(step, clipped, matrices, *accumulators)
+        steps = jax.tree.unflatten(jax.tree.structure(clipped), results)
         vector_steps, adam_state = adam.update(vector_grads, state.adam)
         joined = jax.tree.map(
             lambda g, matrix, vector: vector if g.ndim < 2 else matrix, grads, steps, vector_steps
@@ -181,7 +181,7 @@ def _optimizer(name, learning_rate, weight_decay, orthogonalize) -> LearnedOptim
     rule = FactoredRule(HIDDEN)
 
     def init_theta(key):
-        return rule.init(key, example_features())["params"]
+        return rule.init(key, *example_features())["params"]
 
     def optimizer(theta, num_steps):
         del num_steps  # the schedule is the user's

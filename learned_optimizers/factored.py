@@ -9,6 +9,7 @@ Rows and columns (Shazeer and Stern 2018, arXiv 1804.04235) keep the axis that t
 with length 1, so that they broadcast.
 """
 
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -17,12 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metaopt.learned_optimizers.features import (
-    ema,
-    later_layers,
-    normalised_product,
-    zeros_like,
-)
+from metaopt.learned_optimizers.features import ema, zeros_like
+from metaopt.learned_optimizers.planes import dense, later_layers, planes_of
+from metaopt.learned_optimizers.slices import in_slices, mean_over_slices
 
 MOMENTUM_DECAYS = FACTORED_DECAYS = (0.9, 0.99, 0.999)
 GRADIENT_CLIP = 1000.0
@@ -136,58 +134,60 @@ def accumulate(old: Accumulators, grads: optax.Updates, decays: Decays) -> Accum
     )
 
 
-def collected(
-    results: list[tuple[jax.Array, Accumulators]], like: optax.Updates
-) -> tuple[optax.Updates, Accumulators]:
-    """Steps and accumulators as trees, from those of single tensors in the order of the leaves."""
-    tree = lambda leaves: jax.tree.unflatten(jax.tree.structure(like), list(leaves))
-    steps, new = zip(*results, strict=True) if results else ((), ())
-    fields = (tree(getattr(one, name) for one in new) for name in Accumulators._fields)
-    return tree(steps), Accumulators(*fields)
-
-
-def element_features(
+def element_inputs(
     gradient: jax.Array,
     parameter: jax.Array,
     momentum: jax.Array,
     rms: jax.Array,
     row: jax.Array,
     column: jax.Array | None,
-    *,
-    rms_epsilon: float = 1e-6,
-    vector_epsilon: float = 0.0,
 ) -> dict[str, jax.Array]:
-    """The features of one tensor, not normalised, by the names of `WIDTHS`.
+    """What the features of one tensor's elements are made of, element by element.
+
+    Each has the tensor's axes, those of rows and columns with length 1 where they do not vary, and
+    all but gradient and parameter one more. The arguments are those two and leaves of
+    `Accumulators`, after this step's update.
+    """
+    inputs = {"gradient": gradient, "parameter": parameter}
+    inputs |= {"momentum": momentum, "rms": rms, "row": row}
+    axes = factored_axes(gradient.shape)
+    if axes is None or column is None:
+        return inputs
+    mean = row.mean(axes[0], keepdims=True)
+    factors = {
+        "row_factor": _safe_rsqrt(row / (mean + 1e-9)),
+        "column_factor": _safe_rsqrt(column),
+    }
+    return inputs | {"column": column} | factors
+
+
+def element_features(
+    inputs: dict[str, jax.Array], *, rms_epsilon: float = 1e-6, vector_epsilon: float = 0.0
+) -> dict[str, jax.Array]:
+    """The features, not normalised, by the names of `WIDTHS`.
 
     Those of rows and columns stay at their own size, and broadcast.
 
     Args:
-      gradient: the tensor's, as the parameter ``[...]``; the rest are leaves of `Accumulators`,
-        after this step's update.
-      parameter: see there.
-      momentum: see there.
-      rms: see there.
-      row: see there.
-      column: see there.
+      inputs: `element_inputs` of a tensor, or a slice of each.
       rms_epsilon: added to the second moment before its root is taken.
       vector_epsilon: the same, in ``factored_momentum`` of tensors of fewer than two axes.
     """
-    g, inverse = gradient[..., None], jax.lax.rsqrt(rms + rms_epsilon)
-    axes = factored_axes(gradient.shape)
-    if axes is None or column is None:
-        column = row
+    momentum, rms, row = (inputs[name] for name in ("momentum", "rms", "row"))
+    g, p = inputs["gradient"][..., None], inputs["parameter"][..., None]
+    inverse, column = jax.lax.rsqrt(rms + rms_epsilon), inputs.get("column", row)
+    if "column" in inputs:
+        factor = inputs["row_factor"] * inputs["column_factor"]
+        factored_gradient, factored_momentum = g * factor, momentum * factor
+    else:
         factored_gradient = g * _safe_rsqrt(row + 1e-9)
         # A gradient that was always 0 leaves 0 / sqrt(0): 0, and so are its derivatives.
         idle = momentum == 0
         factored_momentum = momentum * jax.lax.rsqrt(jnp.where(idle, 1.0, row + vector_epsilon))
-    else:
-        mean = row.mean(axes[0], keepdims=True)
-        factor = _safe_rsqrt(row / (mean + 1e-9)) * _safe_rsqrt(column)
-        factored_gradient, factored_momentum = g * factor, momentum * factor
     return {
         "gradient": g,
         "clipped_gradient": jnp.clip(g, -0.1, 0.1),
-        "parameter": parameter[..., None],
+        "parameter": p,
         "momentum": momentum,
         "rms": rms,
         "normalised_momentum": momentum * inverse,
@@ -202,46 +202,72 @@ def element_features(
     }
 
 
-class FactoredLayer(nn.Module):
-    """A first layer on normalised `element_features`, with a kernel for each of them.
+def on_features(
+    rule: Callable[[list[jax.Array], jax.Array], jax.Array],
+    inputs: dict[str, jax.Array],
+    *,
+    names: Iterable[str] = tuple(WIDTHS),
+    epsilon: float = 1e-5,
+    **epsilons: float,
+) -> jax.Array:
+    """A rule of a tensor's elements on their features: ``[*tensor]``.
 
-    ``features -> [*tensor, width]``; parameters ``NAME [F, width]`` and ``bias [width]``.
+    Args:
+      rule: ``(planes, scales) -> [...]``: a plane for each of the F features, whose axes the
+        tensor's are or of length 1, and the inverse of its RMS, ``[F]``.
+      inputs: `element_inputs`.
+      names: which features, in the rule's order.
+      epsilon: added to the mean square before its root is taken.
+      **epsilons: those of `element_features`.
+    """
+
+    def planes(inputs):
+        made = element_features(inputs, **epsilons)
+        return planes_of([made[name] for name in names])
+
+    def squares(inputs):
+        return jnp.stack([jnp.square(x).mean() for x in planes(inputs)])
+
+    shape = inputs["gradient"].shape
+    scales = jax.lax.rsqrt(epsilon + mean_over_slices(squares, shape, inputs))
+    return in_slices(lambda inputs: rule(planes(inputs), scales), shape, inputs)
+
+
+class FactoredLayer(nn.Module):
+    """A first layer on scaled `element_features`, with a kernel for each of them.
+
+    ``(planes, scales [30]) -> width planes``; parameters ``NAME [F, width]``, ``bias [width]``.
 
     Attributes:
-      width: outputs.
-      epsilon: of the normaliser.
+      width: units.
     """
 
     width: int
-    epsilon: float = 1e-5
 
     @nn.compact
-    def __call__(self, features: dict[str, jax.Array]) -> jax.Array:
+    def __call__(self, planes: list[jax.Array], scales: jax.Array) -> list[jax.Array]:
         fan_in = sum(WIDTHS.values())
         init = nn.initializers.truncated_normal(fan_in**-0.5)
         kernels = [self.param(name, init, (n, self.width)) for name, n in WIDTHS.items()]
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
-        groups = [features[name] for name in WIDTHS]
-        return normalised_product(groups, jnp.concatenate(kernels), self.epsilon) + bias
+        return dense(planes, scales[:, None] * jnp.concatenate(kernels), bias)
 
 
 class FactoredRule(nn.Module):
-    """The rule of VeLO and Celo: ``element_features -> outputs [..., used]``, 30 -> hidden -> 3.
+    """The rule of VeLO and Celo: ``(planes, scales) -> used planes``, 30 -> hidden -> 3.
 
     Attributes:
       hidden: widths of the hidden layers, ReLU after each.
       used: how many outputs are computed: direction, log-magnitude, and one without a use.
-      epsilon: of the normaliser.
     """
 
     hidden: tuple[int, ...] = (4, 4)
     used: int = 2
-    epsilon: float = 1e-5
 
     @nn.compact
-    def __call__(self, features: dict[str, jax.Array]) -> jax.Array:
-        x = FactoredLayer(self.hidden[0], self.epsilon, name="layer_0")(features)
-        return later_layers(x, self.hidden, outputs=3, used=self.used)
+    def __call__(self, planes: list[jax.Array], scales: jax.Array) -> list[jax.Array]:
+        planes = FactoredLayer(self.hidden[0], name="layer_0")(planes, scales)
+        return later_layers(planes, self.hidden, outputs=3, used=self.used)
 
 
 def rule_paths(hidden: tuple[int, ...], prefix: str = "") -> dict[str, str]:
@@ -259,9 +285,10 @@ def rule_paths(hidden: tuple[int, ...], prefix: str = "") -> dict[str, str]:
     return {f"ff_mod_stack/~/{theirs}": prefix + ours for theirs, ours in paths.items()}
 
 
-def example_features() -> dict[str, jax.Array]:
-    """Features of a tensor of one element, to initialise a rule with."""
-    return {name: jnp.zeros((1, width)) for name, width in WIDTHS.items()}
+def example_features(names: Iterable[str] = tuple(WIDTHS)) -> tuple[list[jax.Array], jax.Array]:
+    """Features of a single element as planes and their scales, to initialise a rule with."""
+    count = sum(WIDTHS[name] for name in names)
+    return [jnp.zeros(())] * count, jnp.ones(count)
 
 
 def _safe_rsqrt(x: jax.Array) -> jax.Array:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 from typing import Any
 
 import flax.linen as nn
@@ -10,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from metaopt import PyTree, Theta
+from metaopt.learned_optimizers.slices import in_slices, piece_of
 
 TIME_SCALES = (1, 3, 10, 30, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5)
 """Inner steps at which `time_features` cross 0."""
@@ -95,31 +95,53 @@ def kernel_init(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> ja
     )
 
 
-def over_elements(rule: Callable[[jax.Array], jax.Array], features: PyTree) -> PyTree:
+def over_elements(
+    rule: Callable[[jax.Array], jax.Array],
+    features: Callable[..., jax.Array],
+    tensors: Sequence[PyTree],
+    shared: Sequence[PyTree] = (),
+) -> PyTree:
     """Applies a rule of single elements to all of a tree.
 
     The elements of all tensors of up to `SMALL` become rows of one matrix: a few large operations
     in place of many small ones, which compile and run faster for a small network. Larger tensors
-    keep their axes, and so their sharding.
+    keep their axes, and so their sharding, and are worked on in slices.
 
     Args:
       rule: ``[..., F] -> [...]``, element by element.
-      features: a tree of ``[..., F]``.
+      features: of one tensor's leaves, and of what its elements share: ``[..., F]``.
+      tensors: trees of ``[...]`` or ``[..., N]``; their structure and shapes are the first one's.
+      shared: trees of what holds for a whole tensor, of that structure.
 
     Returns:
       A tree of ``[...]``.
 
     Examples:
-      >>> over_elements(lambda x: x.sum(-1), {"a": jnp.ones((2, 3)), "b": jnp.ones((1, 2, 3))})
-      {'a': Array([3., 3.], dtype=float32), 'b': Array([[3., 3.]], dtype=float32)}
+      >>> stack = lambda x, y: jnp.stack([x, y], -1)
+      >>> tree = {"a": jnp.ones(2), "b": jnp.ones((1, 2))}
+      >>> over_elements(lambda x: x.sum(-1), stack, [tree, tree])
+      {'a': Array([2., 2.], dtype=float32), 'b': Array([[2., 2.]], dtype=float32)}
     """
-    leaves, structure = jax.tree.flatten(features)
-    is_small = lambda leaf: math.prod(leaf.shape[:-1]) <= SMALL
-    rows = [leaf.reshape(-1, leaf.shape[-1]) for leaf in leaves if is_small(leaf)]
-    ends = [*accumulate(len(part) for part in rows)]
-    pieces = iter(jnp.split(rule(jnp.concatenate(rows)), ends[:-1]) if rows else [])
-    apply = lambda leaf: next(pieces) if is_small(leaf) else rule(leaf)
-    return jax.tree.unflatten(structure, [apply(leaf).reshape(leaf.shape[:-1]) for leaf in leaves])
+    structure = jax.tree.structure(tensors[0])
+    every = [structure.flatten_up_to(tree) for tree in (*tensors, *shared)]
+    steps, rows = [], []
+    for one in zip(*every, strict=True):
+        leaves, own = one[: len(tensors)], one[len(tensors) :]
+        shape, of_leaves = leaves[0].shape, lambda *x, own=own: features(*x, *own)
+        if math.prod(shape) > SMALL:
+            step = in_slices(lambda *x, of=of_leaves: rule(of(*x)), shape, *leaves)
+            steps.append(step)
+        else:
+            made = of_leaves(*leaves)
+            rows.append(made.reshape(-1, made.shape[-1]))
+            steps.append(shape)  # until the rule has seen the rows
+    together, start = rule(jnp.concatenate(rows)) if rows else None, 0
+    for i, shape in enumerate(steps):
+        if isinstance(shape, tuple):
+            size = math.prod(shape)
+            steps[i] = piece_of(together, start, size).reshape(shape)
+            start += size
+    return jax.tree.unflatten(structure, steps)
 
 
 def apply(rule: nn.Module, theta: Theta, *inputs: Any) -> Any:
@@ -127,117 +149,65 @@ def apply(rule: nn.Module, theta: Theta, *inputs: Any) -> Any:
     return rule.apply({"params": theta}, *inputs)
 
 
-def normalised_product(
-    features: Sequence[jax.Array], kernel: jax.Array, epsilon: float = 1e-5
-) -> jax.Array:
-    """N(features) @ kernel, N the division of each feature by its RMS over the tensor.
-
-    Neither the normalised features nor those of rows and columns at full size are ever built: the
-    normaliser scales rows of the kernel, and features that vary along some axes only are multiplied
-    at their own size and broadcast as ``width`` sums, after it.
-
-    Args:
-      features: groups ``[..., F_i]``; their leading axes broadcast to the tensor's.
-      kernel: ``[sum of F_i, width]``, rows in the order of the groups.
-      epsilon: added to the mean square.
-
-    Returns:
-      ``[*tensor, width]``.
-
-    Examples:
-      >>> per_element, per_row = jnp.ones((3, 4, 2)), jnp.ones((3, 1, 5))
-      >>> normalised_product([per_element, per_row], jnp.ones((7, 6))).shape
-      (3, 4, 6)
-    """
-    groups: dict[tuple[int, ...], list[tuple[jax.Array, jax.Array]]] = {}
-    start = 0
-    for part in features:
-        rows = kernel[start : start + part.shape[-1]]
-        groups.setdefault(part.shape[:-1], []).append((part, rows))
-        start += part.shape[-1]
-    products = []
-    for shape, group in groups.items():
-        parts, kernels = zip(*group, strict=True)
-        x, weights = jnp.concatenate(parts, axis=-1), jnp.concatenate(kernels)
-        scaled = inverse_rms(x, epsilon)[:, None] * weights
-        # Elements as rows: on a CPU twice as fast as keeping the tensor's own axes.
-        product = x.reshape(-1, x.shape[-1]) @ scaled
-        products.append(product.reshape(*shape, kernel.shape[1]))
-    return sum(products[1:], products[0])
-
-
 class FirstLayer(nn.Module):
-    """A dense layer on [normalised features, constants] that never builds that input.
+    """A dense layer on [features, constants] that never builds that input.
 
-    As `normalised_product`; inputs that are the same for every element of a tensor become part of
-    the bias. For the MLP rule this is less than half the arithmetic, for the same result up to
-    rounding.
+    Inputs that are the same for all elements become part of the bias.
 
-    ``(groups of features, constants [C] not normalised) -> [*tensor, width]``; parameters
-    ``kernel [F + C, width]`` and ``bias [width]``.
+    ``(features [..., F], constants [C]) -> [..., width]``; parameters ``kernel [F + C, width]`` and
+    ``bias [width]``.
 
     Attributes:
       width: outputs.
-      normalise: whether to; features that come normalised may be of any elements.
     """
 
     width: int
-    normalise: bool = True
 
     @nn.compact
-    def __call__(self, features: Sequence[jax.Array], constants: jax.Array) -> jax.Array:
-        varying, shared = sum(part.shape[-1] for part in features), constants.shape[-1]
+    def __call__(self, features: jax.Array, constants: jax.Array) -> jax.Array:
+        varying, shared = features.shape[-1], constants.shape[-1]
         kernel = self.param("kernel", kernel_init, (varying + shared, self.width))
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
-        if self.normalise:
-            product = normalised_product(features, kernel[:varying])
-        else:
-            product = jnp.concatenate(features, axis=-1) @ kernel[:varying]
-        return product + (bias + constants @ kernel[varying:])
+        return features @ kernel[:varying] + (bias + constants @ kernel[varying:])
 
 
 class LastLayer(nn.Module):
-    """A dense layer with very few outputs, after a ReLU: ``[..., H] -> [..., used]``.
+    """A dense layer with very few outputs, after a ReLU: ``[..., H] -> [..., width]``.
 
     A product with a vector for each output: as one with a matrix of so few columns it is the
     slowest part of a rule on a CPU, for 5% of its arithmetic. Parameters ``kernel [H, width]`` and
     ``bias [width]``.
 
     Attributes:
-      width: outputs that there are parameters for.
-      used: how many of them are computed, the first ones; all where None.
+      width: outputs.
     """
 
     width: int
-    used: int | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", kernel_init, (x.shape[-1], self.width))
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
-        columns = [nn.relu(x) @ kernel[:, i] for i in range(self.width)[: self.used]]
-        return jnp.stack(columns, axis=-1) + bias[: self.used]
+        columns = [nn.relu(x) @ kernel[:, i] for i in range(self.width)]
+        return jnp.stack(columns, axis=-1) + bias
 
 
-def later_layers(
-    x: jax.Array, hidden: tuple[int, ...], outputs: int, used: int | None = None
-) -> jax.Array:
+def later_layers(x: jax.Array, hidden: tuple[int, ...], outputs: int) -> jax.Array:
     """What follows a rule's first layer, called in its module: ReLU and dense layers, `LastLayer`.
 
     Args:
       x: ``[..., hidden[0]]``, the first layer's result.
       hidden: widths of all hidden layers, the first one's among them.
       outputs: width of the last layer.
-      used: as in `LastLayer`.
 
     Returns:
-      ``[..., used]``. The module's parameters get ``layer_1`` and so on.
+      ``[..., outputs]``. The module's parameters get ``layer_1`` and so on.
     """
     shape, x = x.shape[:-1], x.reshape(-1, x.shape[-1])
     for i, width in enumerate(hidden[1:], start=1):
         x = nn.Dense(width, kernel_init=kernel_init, name=f"layer_{i}")(nn.relu(x))
-    x = LastLayer(outputs, used, name=f"layer_{len(hidden)}")(x)
-    return x.reshape(*shape, x.shape[-1])
+    x = LastLayer(outputs, name=f"layer_{len(hidden)}")(x)
+    return x.reshape(*shape, outputs)
 
 
 def validate_widths(hidden: Sequence[int]) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ changes nothing but for eps: the inductive biases of STAR (Harrison et al. 2022,
 a nominal term and everything preconditioned, here by gates in place of a second term.
 """
 
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -20,14 +21,16 @@ import jax.numpy as jnp
 import optax
 
 from metaopt import LearnedOptimizer
+from metaopt.learned_optimizers.equal_shapes import over_tensors
 from metaopt.learned_optimizers.features import (
     ema,
-    over_elements,
     validate_widths,
     without_spikes,
 )
+from metaopt.learned_optimizers.planes import dense
 from metaopt.learned_optimizers.scheduled_adam import hyperparameters, init_hyperparameters
 from metaopt.learned_optimizers.scheduler import FRACTIONS, fraction_features
+from metaopt.learned_optimizers.slices import in_slices
 from metaopt.learned_optimizers.transformation import learned_optimizer, transformation
 
 DECAYS = (0.5, 0.9, 0.99)
@@ -96,16 +99,18 @@ def gated_adam(
         return {"adam": adam | decays, "gates": kernels | biases}
 
     def gates(theta, features, fraction):
-        """``[..., 4]`` for ``[..., FEATURES]``.
+        """The planes of the c_i for those of the features.
 
         Weights are of standard deviation 1 and divided here, so that one sigma of the perturbation
         suits all of theta.
         """
         first = theta["kernel_0"] / jnp.sqrt(widths[0])
-        x = features @ first[:FEATURES] + fraction @ first[FEATURES:] + theta["bias_0"]
+        shared = theta["bias_0"] + fraction @ first[FEATURES:]
+        planes = dense(features, first[:FEATURES], shared)
         for i, width in enumerate(hidden, start=1):
-            x = jax.nn.relu(x) @ (theta[f"kernel_{i}"] / jnp.sqrt(width)) + theta[f"bias_{i}"]
-        return x
+            kernel = theta[f"kernel_{i}"] / jnp.sqrt(width)
+            planes = dense([jax.nn.relu(x) for x in planes], kernel, theta[f"bias_{i}"])
+        return planes
 
     def optimizer(theta, horizon):
         betas = 1 - jnp.exp(theta["adam"]["log_one_minus_betas"])
@@ -125,21 +130,20 @@ def gated_adam(
             nu = average(state.nu, jax.tree.map(jnp.square, grads), now.beta2)
             corrections = 1 / (1 - betas ** (t + 1))
 
-            def directions(g, v, *m):  # [..., 4]
-                root = now.root(v)[..., None]
-                return (
-                    jnp.stack([g, *(c * x for c, x in zip(corrections, m, strict=True))], -1) / root
-                )
-
-            u = jax.tree.map(directions, grads, nu, *momenta)
-            features = jax.tree.map(_features, u, nu)
             fraction = fraction_features(t / horizon)
-            mixed = over_elements(
-                lambda x: (x[..., :4] * gates(theta["gates"], x[..., 4:], fraction)).sum(-1),
-                jax.tree.map(lambda *parts: jnp.concatenate(parts, -1), u, features),
-            )
-            step = lambda u, mix, p: now.step(u[..., NOMINAL] + mix, p)
-            updates = jax.tree.map(step, u, mixed, params)
+
+            def direction(mean, is_vector, g, v, *m):  # of some of a tensor's elements
+                moments = [g, *(c * x for c, x in zip(corrections, m, strict=True))]
+                u = [x / now.root(v) for x in moments]
+                c = gates(theta["gates"], _features(u, v, mean, is_vector), fraction)
+                return u[NOMINAL] + sum(x * y for x, y in zip(c, u, strict=True))
+
+            def step(p, g, v, *m):
+                of_elements = partial(direction, v.mean(), float(v.ndim < 2))
+                return now.step(in_slices(of_elements, g.shape, g, v, *m), p)
+
+            steps = over_tensors(step, params, grads, nu, *momenta)
+            updates = jax.tree.unflatten(jax.tree.structure(params), steps)
             return updates, GatedAdamState(state.step + 1, tuple(momenta), nu)
 
         return transformation("gated_adam", init, update)
@@ -147,13 +151,12 @@ def gated_adam(
     return learned_optimizer("gated_adam", init_theta, optimizer, needs_num_steps=True)
 
 
-def _features(u: jax.Array, v: jax.Array) -> jax.Array:
-    """Of one tensor, ``[..., 4]`` and its second moment to ``[..., 8]``, all between -1 and 1."""
-    squashed = u / (1 + jnp.abs(u))  # as tanh, for less arithmetic
-    agreement = [squashed[..., 0] * squashed[..., NOMINAL], squashed[..., 1] * squashed[..., 3]]
-    mean = v.mean() + 1e-16
-    relative = (v - mean) / (v + mean)
-    is_vector = jnp.full(v.shape, float(v.ndim < 2))
-    return jnp.concatenate(
-        [jnp.abs(squashed), jnp.stack([*agreement, relative, is_vector], -1)], -1
-    )
+def _features(
+    u: list[jax.Array], v: jax.Array, mean: jax.Array, is_vector: float
+) -> list[jax.Array]:
+    """Planes between -1 and 1, of some elements of a tensor whose second moment has this mean."""
+    squashed = [x / (1 + jnp.abs(x)) for x in u]  # as tanh, for less arithmetic
+    agreement = [squashed[0] * squashed[NOMINAL], squashed[1] * squashed[3]]
+    relative = (v - mean - 1e-16) / (v + mean + 1e-16)
+    constant = jnp.full_like(v, is_vector)
+    return [*(jnp.abs(x) for x in squashed), *agreement, relative, constant]

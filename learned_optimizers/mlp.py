@@ -55,7 +55,7 @@ class MLPRule(nn.Module):
 
     @nn.compact
     def __call__(self, features: jax.Array, time: jax.Array) -> jax.Array:
-        x = FirstLayer(self.hidden[0], normalise=False, name="layer_0")([features], time)
+        x = FirstLayer(self.hidden[0], name="layer_0")(features, time)
         x = later_layers(x, self.hidden, outputs=2)
         return _step(x[..., 0], x[..., 1])
 
@@ -97,12 +97,19 @@ def mlp(*, hidden: tuple[int, ...] = (32, 32), fused: bool | None = False) -> Le
     def plain(theta, time, grads, momenta, params):
         momenta = jax.tree.map(lambda g, m: ema(m, g[..., None], decays), grads, momenta)
 
-        def features(g, p, m):
+        def features(g, p, m, *scales):  # [..., 8]
             parts = (g[..., None], p[..., None], m)
-            return jnp.concatenate([x * inverse_rms(x) for x in parts], axis=-1)  # [..., 8]
+            scaled = [x * scale for x, scale in zip(parts, scales, strict=True)]
+            return jnp.concatenate(scaled, axis=-1)
 
+        scales = [
+            jax.tree.map(lambda g: inverse_rms(g[..., None]), grads),
+            jax.tree.map(lambda p: inverse_rms(p[..., None]), params),
+            jax.tree.map(inverse_rms, momenta),
+        ]
         rule_of = lambda x: apply(rule, theta, x, time)
-        return over_elements(rule_of, jax.tree.map(features, grads, params, momenta)), momenta
+        steps = over_elements(rule_of, features, (grads, params, momenta), scales)
+        return steps, momenta
 
     def in_one_kernel(theta, time, grads, momenta, params):
         tensor = lambda g, m, p: _fused(theta, time, decays, g, m, p)

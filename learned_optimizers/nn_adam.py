@@ -16,6 +16,7 @@ import optax
 
 from metaopt import LearnedOptimizer
 from metaopt.learned_optimizers.factored import GRADIENT_CLIP
+from metaopt.learned_optimizers.equal_shapes import rows_of_tensors
 from metaopt.learned_optimizers.features import apply, ema
 from metaopt.learned_optimizers.recurrent import (
     Carry,
@@ -24,6 +25,7 @@ from metaopt.learned_optimizers.recurrent import (
     start_carry,
     zero_start,
 )
+from metaopt.learned_optimizers.slices import piece_of
 from metaopt.learned_optimizers.transformation import learned_optimizer, transformation
 
 WIDTH = 32
@@ -103,20 +105,15 @@ def nn_adam() -> LearnedOptimizer:
             del value
             grads = jax.tree.map(lambda g: jnp.clip(g, -GRADIENT_CLIP, GRADIENT_CLIP), grads)
             values = in_range(state.stored)
-            lr, one_minus_beta1, one_minus_beta2, epsilon = (
-                jax.tree.unflatten(jax.tree.structure(grads), list(column)) for column in values.T
-            )
-            m = jax.tree.map(
-                lambda m, g, b: ema(m, g, 1 - b), state.momentum, grads, one_minus_beta1
-            )
+            own = [piece_of(values, i) for i in range(len(values))]  # lr, 1 - b1, 1 - b2, eps
+            own = jax.tree.unflatten(jax.tree.structure(grads), own)
+            m = jax.tree.map(lambda m, g, x: ema(m, g, 1 - x[1]), state.momentum, grads, own)
             v = jax.tree.map(
-                lambda v, g, b: ema(v, g * g, 1 - b), state.second_moment, grads, one_minus_beta2
+                lambda v, g, x: ema(v, g * g, 1 - x[2]), state.second_moment, grads, own
             )
-            adam = lambda m, v, lr, eps: -lr * (1 + eps) * m / (eps + jnp.sqrt(v + 1e-10))
-            updates = jax.tree.map(adam, m, v, lr, epsilon)
-
-            tensors = zip(*map(jax.tree.leaves, (params, grads, m, v)), state.stored, strict=True)
-            features = jnp.stack([tensor_features(*tensor) for tensor in tensors])
+            adam = lambda m, v, x: -x[0] * (1 + x[3]) * m / (x[3] + jnp.sqrt(v + 1e-10))
+            updates = jax.tree.map(adam, m, v, own)
+            features = rows_of_tensors(tensor_features, params, grads, m, v, rows=state.stored)
             carry, moves = apply(rule, theta["rule"], state.carry, features)
             stored = 0.1 * jnp.log(in_range(state.stored + moves))
             return updates, NNAdamState(m, v, stored, carry)

@@ -17,17 +17,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from metaopt import LearnedOptimizer
-from metaopt.learned_optimizers.equal_shapes import over_tensors
+from metaopt.learned_optimizers.equal_shapes import over_tensors, rows_of_tensors
 from metaopt.learned_optimizers.factored import (
     GRADIENT_CLIP,
     Accumulators,
     FactoredRule,
     accumulate,
-    collected,
-    element_features,
+    element_inputs,
     example_features,
     fixed_decays,
     init_accumulators,
+    on_features,
     rule_paths,
 )
 from metaopt.learned_optimizers.features import apply, validate_widths
@@ -43,6 +43,7 @@ from metaopt.learned_optimizers.scheduler import (
     update_losses,
     validate_sizes,
 )
+from metaopt.learned_optimizers.slices import mean_over_slices
 from metaopt.learned_optimizers.transformation import learned_optimizer, transformation
 
 LossFeatures = Literal["corrected", "released"]
@@ -109,7 +110,7 @@ def velo(
 
     def init_theta(key):
         scheduler_key, rule_key = jax.random.split(key)
-        init_rule = lambda key: rule.init(key, example_features())["params"]
+        init_rule = lambda key: rule.init(key, *example_features())["params"]
         return {
             "scheduler": init_scheduler(scheduler_key, scheduler, TENSOR_FEATURES),
             "rule": jax.vmap(init_rule)(jax.random.split(rule_key, param_inits)),
@@ -128,26 +129,29 @@ def velo(
             shared = fraction_features(state.step.astype(jnp.float32) / horizon), loss_inputs
 
             before = state.accumulators
-            rows = over_tensors(
+            rows = rows_of_tensors(
                 lambda p, m, v: tensor_features(p, m, v, *shared),
                 params, before.momentum, before.rms,
             )  # fmt: skip
+            # All is read before anything is written: the accumulators change in place.
+            rows, before = jax.lax.optimization_barrier((rows, before))
             carry, controls, sizes = apply(
                 scheduler,
                 theta["scheduler"]["network"],
                 state.carry,
-                jnp.stack(rows),
+                rows,
             )
             mix = lambda w: MIX_MULT / param_inits * jnp.tensordot(controls, w, axes=1)
             weights = jax.tree.map(mix, theta["rule"])  # leaves [tensors, ...]
 
-            def step(g, p, *old_and_own):
-                *old, own, size = old_and_own
-                new = accumulate(Accumulators(*old), g, decays)
-                return -size * rule_step(rule, own, g, p, *new), new
+            accumulators = accumulate(before, grads, decays)
 
-            results = over_tensors(step, grads, params, *before, rows=(weights, sizes))
-            updates, accumulators = collected(results, grads)
+            def step(*tensor_and_own):
+                *tensor, own, size = tensor_and_own
+                return -size * rule_step(rule, own, *tensor)
+
+            results = over_tensors(step, grads, params, *accumulators, rows=(weights, sizes))
+            updates = jax.tree.unflatten(jax.tree.structure(grads), results)
             return updates, VeLOState(state.step + 1, accumulators, losses, carry)
 
         return transformation("velo", init, update, reads=("params", "value"))
@@ -163,9 +167,13 @@ def velo(
 
 def rule_step(rule: FactoredRule, weights, gradient, parameter, *statistics) -> jax.Array:
     """dir * exp(1e-3 mag) * sqrt(mean p^2 + 1e-9) * 1e-3 of one tensor; Celo's as well."""
-    x = apply(rule, weights, element_features(gradient, parameter, *statistics))
+
+    def step(planes, scales):
+        direction, magnitude = apply(rule, weights, planes, scales)
+        return direction * jnp.exp(EXP_MULT * magnitude)
+
     scale = jnp.sqrt(jnp.mean(jnp.square(parameter)) + 1e-9)
-    return x[..., 0] * jnp.exp(EXP_MULT * x[..., 1]) * scale * STEP_MULT
+    return on_features(step, element_inputs(gradient, parameter, *statistics)) * scale * STEP_MULT
 
 
 def tensor_features(
@@ -180,12 +188,19 @@ def tensor_features(
       fraction: `fraction_features`.
       loss: the loss's features.
     """
-    scale = jax.lax.rsqrt(jnp.maximum(1e-9, jnp.mean(jnp.square(parameter))))
-    axes = tuple(range(parameter.ndim))
-    momentum, rms = momentum * scale, rms * scale
-    mean_m, mean_rms = momentum.mean(axes), rms.mean(axes)
-    var_m = jnp.square(momentum - mean_m).mean(axes)
-    var_rms = jnp.square(rms - mean_m).mean(axes)  # about mean_m: an oddity that is kept
+    axes, shape = tuple(range(parameter.ndim)), parameter.shape
+
+    def means(p, m, v):
+        return jnp.square(p).mean(), m.mean(axes), v.mean(axes)
+
+    mean_square, mean_m, mean_rms = mean_over_slices(means, shape, parameter, momentum, rms)
+
+    def variances(m, v):  # that of the second moment about mean_m: an oddity that is kept
+        return jnp.square(m - mean_m).mean(axes), jnp.square(v - mean_m).mean(axes)
+
+    var_m, var_rms = mean_over_slices(variances, shape, momentum, rms)
+    scale = jax.lax.rsqrt(jnp.maximum(1e-9, mean_square))
+    mean_rms, var_m, var_rms = scale * mean_rms, scale**2 * var_m, scale**2 * var_rms
     rank = np.arange(RANKS) == sum(n > 1 for n in parameter.shape)
     moments = [log_magnitude(10 * x) for x in (mean_rms, var_m, var_rms)]
     return jnp.concatenate([fraction, loss, moments[0], jnp.float32(rank), *moments[1:]])

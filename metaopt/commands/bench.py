@@ -23,7 +23,7 @@ class Bench:
     devices: int | None = None
     """As for train."""
     update: bool = False
-    """Time one update of every learned optimizer on a tree of 10.5 million parameters."""
+    """Time one update of every learned optimizer on a tree of 11 million parameters."""
     scaling: bool = False
     """Measure time and memory against particles, window, horizon, sizes and devices; draw them."""
     profile: bool = False
