@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import optax
 
 from metaopt import LearnedOptimizer
-from metaopt.learned_optimizers.factored import GRADIENT_CLIP
 from metaopt.learned_optimizers.equal_shapes import rows_of_tensors
+from metaopt.learned_optimizers.factored import GRADIENT_CLIP
 from metaopt.learned_optimizers.features import apply, ema
 from metaopt.learned_optimizers.recurrent import (
     Carry,
