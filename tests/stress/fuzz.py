@@ -54,13 +54,13 @@ def tree_of(draw: np.random.Generator) -> dict[str, jax.Array]:
 
 
 def gradients(draw: np.random.Generator, params, kind: str):
-    """Like the parameters; float0 for what has no gradient."""
+    """Like the parameters; zeros for what has no gradient."""
     sizes = {"ordinary": 1.0, "enormous": 10.0 ** draw.uniform(5, 37), "zero": 0.0, "nan": np.nan}
     size = sizes.get(kind, 10.0 ** draw.uniform(-37, -5))
 
     def of(p):
         if not jnp.issubdtype(p.dtype, jnp.inexact):
-            return np.zeros(p.shape, jax.dtypes.float0)
+            return jnp.zeros_like(p)  # optax.apply_if_finite takes no float0
         largest = float(jnp.finfo(p.dtype).max)
         values = np.clip(size * draw.standard_normal(p.shape), -largest, largest)
         return jnp.asarray(values).astype(p.dtype)
