@@ -100,7 +100,7 @@ def speedups(found: Result) -> Figure:
 
 
 def profile(found: Result) -> Figure:
-    """The fraction of runs that score above each threshold, with 95% bands.
+    """The fraction of runs that score above each threshold, with 95% bands where seeds are enough.
 
     Of the tasks on which the reference makes progress, at least one.
     """
@@ -116,10 +116,10 @@ def profile(found: Result) -> Figure:
         axes = figure.add_subplot()
         for name, (color, line) in colors(found).items():
             scores = found.stacked(name, "scores")
-            low, high = bootstrap(
-                lambda x: performance_profile(x, thresholds), scores, resamples=500
-            )
-            axes.fill_between(thresholds, low, high, color=color, alpha=0.12, lw=0)
+            if found.seeds >= FEWEST_SEEDS:
+                shares = lambda x: performance_profile(x, thresholds)
+                low, high = bootstrap(shares, scores, resamples=500)
+                axes.fill_between(thresholds, low, high, color=color, alpha=0.12, lw=0)
             share = performance_profile(scores, thresholds)
             middle = float(interquartile_mean(scores))
             label = f"{literal(name)} (IQM {middle:.3g})"
@@ -130,7 +130,8 @@ def profile(found: Result) -> Figure:
             ylim=(0, 1.03),
             xlim=ends,
         )
-        axes.set_title(f"Performance profile over {everything.size} runs", fontsize=10)
+        known = ", 95% bands" if found.seeds >= FEWEST_SEEDS else ""
+        axes.set_title(f"Performance profile over {everything.size} runs{known}", fontsize=10)
         axes.legend(loc="lower left")
     return figure
 
