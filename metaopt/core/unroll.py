@@ -4,7 +4,6 @@ import jax
 import optax
 
 from metaopt.core.types import PyTree, Theta, UnrolledProblem
-from metaopt.core.vector import StepOnVector
 
 
 def unroll(
@@ -36,12 +35,8 @@ def unroll(
       [4.0, 2.0, 1.0]
     """
 
-    own_step = problem.step
-    if isinstance(own_step, StepOnVector):  # a tree from here on, and not at every step anew
-        own_step, theta = own_step.of_tree, own_step.unravel(theta)
-
     def step(before, _):
-        state, loss = own_step(theta, before, data)
+        state, loss = problem.step(theta, before, data)
         if problem.loss_cap is not None:
             # fmin would return the cap for NaN as well, but -inf must count as the cap, too.
             cap = jax.numpy.asarray(problem.loss_cap, loss.dtype)

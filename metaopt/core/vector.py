@@ -14,7 +14,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from metaopt.core.running import is_statistics
-from metaopt.core.types import Key, PyTree, Theta, UnrolledProblem
+from metaopt.core.types import Key, Theta, UnrolledProblem
 
 
 class Vector(NamedTuple):
@@ -27,22 +27,6 @@ class Vector(NamedTuple):
 
     ravel: Callable[[Theta], Theta]
     unravel: Callable[[Theta], Theta]
-
-
-class StepOnVector(NamedTuple):
-    """A problem's step with a vector as its theta.
-
-    Attributes:
-      of_tree: the problem's own.
-      unravel: as in `Vector`.
-    """
-
-    of_tree: Callable[[Theta, PyTree, PyTree], tuple[PyTree, jax.Array]]
-    unravel: Callable[[Theta], Theta]
-
-    def __call__(self, vector: Theta, state: PyTree, data: PyTree) -> tuple[PyTree, jax.Array]:
-        """One inner step."""
-        return self.of_tree(self.unravel(vector), state, data)
 
 
 UNCHANGED = Vector(lambda theta: theta, lambda theta: theta)
@@ -84,7 +68,7 @@ def on_vector(problem: UnrolledProblem, vector: Vector) -> UnrolledProblem:
     """The problem with the vector as its theta; what estimators need of it, and nothing else."""
     return problem._replace(
         init=lambda theta, *rest: problem.init(vector.unravel(theta), *rest),
-        step=StepOnVector(problem.step, vector.unravel),
+        step=lambda theta, *rest: problem.step(vector.unravel(theta), *rest),
         init_theta=lambda key: vector.ravel(problem.init_theta(key)),
     )
 
