@@ -88,7 +88,7 @@ def _together(rule, trees, rows) -> Iterator[tuple[list[int], Any]]:
             batch = _batch(len(members), math.prod(shapes[0]))
             padded = members + members[-1:] * (-len(members) % batch)
             stacked = jax.tree.map(lambda *x: jnp.stack(x), *(tensors[i] for i in padded))
-            given, of_batch = (stacked, at(np.int32(padded))), jax.vmap(apply)
+            given, of_batch = (stacked, at(np.array(padded, np.int32))), jax.vmap(apply)
             if len(padded) == batch:
                 yield members, of_batch(given)
                 continue

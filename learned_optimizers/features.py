@@ -1,6 +1,5 @@
 """Pieces that the rules share: moving averages, normalisers, time features, layers."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -122,24 +121,20 @@ def over_elements(
       >>> over_elements(lambda x: x.sum(-1), stack, [tree, tree])
       {'a': Array([2., 2.], dtype=float32), 'b': Array([[2., 2.]], dtype=float32)}
     """
-    structure = jax.tree.structure(tensors[0])
+    structure: Any = jax.tree.structure(tensors[0])
     every = [structure.flatten_up_to(tree) for tree in (*tensors, *shared)]
-    steps, rows = [], []
+    bound = []
     for one in zip(*every, strict=True):
         leaves, own = one[: len(tensors)], one[len(tensors) :]
-        shape, of_leaves = leaves[0].shape, lambda *x, own=own: features(*x, *own)
-        if math.prod(shape) > SMALL:
-            step = in_slices(lambda *x, of=of_leaves: rule(of(*x)), shape, *leaves)
-            steps.append(step)
+        bound.append((leaves, lambda *x, own=own: features(*x, *own)))
+    rows = [of(*x).reshape(x[0].size, -1) for x, of in bound if x[0].size <= SMALL]
+    together, start, steps = rule(jnp.concatenate(rows)) if rows else None, 0, []
+    for x, of in bound:
+        shape, size = x[0].shape, x[0].size
+        if size > SMALL:
+            steps.append(in_slices(lambda *x, of=of: rule(of(*x)), shape, *x))
         else:
-            made = of_leaves(*leaves)
-            rows.append(made.reshape(-1, made.shape[-1]))
-            steps.append(shape)  # until the rule has seen the rows
-    together, start = rule(jnp.concatenate(rows)) if rows else None, 0
-    for i, shape in enumerate(steps):
-        if isinstance(shape, tuple):
-            size = math.prod(shape)
-            steps[i] = piece_of(together, start, size).reshape(shape)
+            steps.append(piece_of(together, start, size).reshape(shape))
             start += size
     return jax.tree.unflatten(structure, steps)
 
