@@ -31,7 +31,8 @@ from metaopt.learned_optimizers.transformation import transformation
 
 EVERY = [*LEARNED_OPTIMIZERS, *metaopt.shipped()]
 READS_LOSS = ("velo", "celo")
-TENSORS = {"kernel": np.linspace(-1, 1, 12).reshape(4, 3), "bias": np.linspace(0.1, 1, 4)}
+KERNEL = np.linspace(-1, 1, 12).reshape(4, 3)
+TENSORS = {"kernel": KERNEL, "like it": np.sin(9 * KERNEL), "bias": np.linspace(0.1, 1, 4)}
 
 
 @cache
@@ -77,6 +78,7 @@ def counted_step(tx, **jit_options):
 
 @pytest.mark.parametrize("x64", [False, True])
 @pytest.mark.parametrize("name", EVERY)
+@pytest.mark.filterwarnings("ignore::metaopt.OutsideTrainedRange")
 def test_state_is_its_own(name, x64):
     """Donated, compiled once, of explicit dtypes, whatever the program has set and mixes."""
     with jax.enable_x64(x64), jax.numpy_rank_promotion("raise"):
@@ -107,7 +109,8 @@ def test_state_is_its_own(name, x64):
 def test_sharded_is_as_whole(name, axis_type):
     """A kernel sharded, a bias replicated: traced once, and as on one device."""
     mesh = jax.make_mesh((4,), ("x",), axis_types=(axis_type,))
-    specs = {"kernel": PartitionSpec("x"), "bias": PartitionSpec()}
+    split = PartitionSpec("x")
+    specs = {"kernel": split, "like it": split, "bias": PartitionSpec()}
     place = lambda tree: jax.tree.map(
         lambda x, spec: jax.device_put(x, NamedSharding(mesh, spec)), tree, specs
     )
@@ -144,7 +147,7 @@ def test_inside_shard_map_and_scan(name):
 
     spec = PartitionSpec("x")
     inside = jax.shard_map(run, mesh=mesh, in_specs=spec, out_specs=spec)
-    params = {"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)}
+    params = {"kernel": jnp.ones((4, 4)), "like it": jnp.ones((4, 4)), "bias": jnp.ones(4)}
     assert jax.tree.map(jnp.shape, jax.eval_shape(inside, params)) == jax.tree.map(
         jnp.shape, params
     )
