@@ -6,10 +6,13 @@ import io
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
-from functools import reduce
+from functools import partial, reduce
 from importlib.metadata import version
 from operator import or_
 from typing import Annotated, Any
@@ -38,6 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else argv
     _open_standard_streams()
+    otherwise = sys.unraisablehook
+    sys.unraisablehook = partial(_interrupt_again, otherwise)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # for a terminal that has not every letter
             stream.reconfigure(errors="backslashreplace")
@@ -70,7 +75,17 @@ def main(argv: list[str] | None = None) -> int:
         _complain(f"metaopt: {error}.")
         return 2
     finally:
+        sys.unraisablehook = otherwise
         _give_up_what_cannot_be_written()
+
+
+def _interrupt_again(otherwise: Callable[[Any], Any], unraisable: Any) -> None:
+    """Ctrl-C in the middle of a garbage collection: Python would forget it, so it is sent again."""
+    if unraisable.exc_type is not KeyboardInterrupt:
+        otherwise(unraisable)
+        return
+    # Later, when the collection is over.
+    threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
 def _open_standard_streams() -> None:

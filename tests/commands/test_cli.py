@@ -1,5 +1,6 @@
 """The command line, as a person meets it: in a process of its own."""
 
+import gc
 import inspect
 import json
 import random
@@ -333,6 +334,26 @@ def test_stopped_while_it_starts_it_leaves_in_peace(cli, tmp_path):
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "Traceback" not in errors
+
+
+def test_an_interrupt_during_a_garbage_collection_is_not_forgotten(monkeypatch, capsys):
+    """Python ignores what a callback of the collector raises; JAX has one in Python."""
+
+    def interrupted(phase, info):
+        gc.callbacks.remove(interrupted)
+        raise KeyboardInterrupt
+
+    def command(argv):
+        gc.callbacks.append(interrupted)
+        gc.collect()
+        return lambda: time.sleep(60)
+
+    monkeypatch.setattr(command_line, "_parse", command)
+    monkeypatch.setattr(command_line, "use_data_folder", lambda command: None)
+    began = time.monotonic()
+    assert command_line.main([]) == 130 and time.monotonic() - began < 30
+    said = capsys.readouterr().err
+    assert "interrupted" in said and "Traceback" not in said
 
 
 def test_compare_runs_reads_and_draws(here, tmp_path):
