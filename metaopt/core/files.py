@@ -74,16 +74,12 @@ def disk_fault(error: BaseException | None) -> str | None:
     Examples:
       >>> disk_fault(OSError(errno.ENOSPC, "..."))
       'No space left on device'
-      >>> disk_fault(ValueError('NOT_FOUND: Error writing "theta" in OCDBT database'))
-      'No such file or directory'
     """
     while error is not None:
         for name in DISK_FAULTS:
             said = os.strerror(number := getattr(errno, name))
             if getattr(error, "errno", None) == number or said in str(error):
                 return said
-        if "NOT_FOUND: Error writing" in str(error):  # TensorStore, where the folder has gone
-            return os.strerror(errno.ENOENT)
         error = error.__cause__ or error.__context__
     return None
 

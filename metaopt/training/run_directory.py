@@ -182,8 +182,14 @@ def disk_faults(directory: RunDirectory) -> Iterator[None]:
 
 def _gone(error: BaseException | None) -> str | None:
     """That a checkpoint's folder was moved or removed while it was written, where that is it."""
+    missing = (
+        "NOT_FOUND",
+        "No such file",
+        "No ArrayMetadata found",
+    )  # TensorStore's, Python's, Orbax's
     while error is not None:
-        if isinstance(error, FileNotFoundError) and "checkpoint-tmp" in str(error.filename):
+        said = str(error)
+        if "checkpoint-tmp" in said and any(words in said for words in missing):
             return "checkpoints/ was moved or removed"
         error = error.__cause__ or error.__context__
     return None
