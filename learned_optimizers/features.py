@@ -128,7 +128,7 @@ def over_elements(
         leaves, own = one[: len(tensors)], one[len(tensors) :]
         bound.append((leaves, lambda *x, own=own: features(*x, *own)))
     rows = [of(*x).reshape(x[0].size, -1) for x, of in bound if x[0].size <= SMALL]
-    together, start, steps = rule(jnp.concatenate(rows)) if rows else None, 0, []
+    together, start, steps = rule(jnp.concatenate(rows)) if rows else jnp.zeros(0), 0, []
     for x, of in bound:
         shape, size = x[0].shape, x[0].size
         if size > SMALL:
