@@ -2,7 +2,8 @@
 
 A plane is one number for each element, of the tensor's shape. A layer of four units on 30 features
 is too narrow for a matrix product, which would write the features side by side first. As sums of
-planes it is one loop over the elements that keeps all in registers: two to three times as fast on a CPU.
+planes it is one loop over the elements that keeps all in registers: two to three times as fast on a
+CPU.
 """
 
 from collections.abc import Sequence
