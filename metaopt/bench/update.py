@@ -30,7 +30,7 @@ def large_tree(width: int = WIDTH, layers: int = LAYERS) -> PyTree:
 
     Examples:
       >>> sum(leaf.size for leaf in jax.tree.leaves(large_tree(8, 1)))
-      10064
+      17240
     """
     norm = {"scale": jnp.ones(width), "bias": jnp.zeros(width)}
     block = {
