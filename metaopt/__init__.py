@@ -3,44 +3,42 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from metaopt import estimators
-from metaopt.config.recipes import recipe
-from metaopt.config.registry import catalogue, choose
-from metaopt.config.schema import (
-    Component,
-    Config,
-    EvaluationConfig,
-    OuterConfig,
-)
-from metaopt.core import inner, outer
-from metaopt.core.data_stream import Stream, shuffled_rows
-from metaopt.core.errors import UserError
-from metaopt.core.factories import factories
-from metaopt.core.metric import Metric
-from metaopt.core.running import Observations, RunningStatistics
-from metaopt.core.theta import flatten_theta, unflatten_theta
-from metaopt.core.types import (
-    Estimate,
-    GradientEstimator,
-    Key,
-    LearnedOptimizer,
-    MetaState,
-    PyTree,
-    Task,
-    Theta,
-    UnrolledProblem,
-)
-from metaopt.core.unroll import unroll
-from metaopt.integrations.linen import apply_gradients
-from metaopt.pretrained.importer import import_theta
-from metaopt.pretrained.load import OutsideTrainedRange, load
-from metaopt.pretrained.shipped import shipped
-
 if TYPE_CHECKING:
-    from metaopt import learned_optimizers, plotting, tasks
+    from metaopt import estimators, learned_optimizers, plotting, tasks
+    from metaopt.config.recipes import recipe
+    from metaopt.config.registry import catalogue, choose
+    from metaopt.config.schema import (
+        Component,
+        Config,
+        EvaluationConfig,
+        OuterConfig,
+    )
+    from metaopt.core import inner, outer
+    from metaopt.core.data_stream import Stream, shuffled_rows
+    from metaopt.core.errors import UserError
+    from metaopt.core.factories import factories
+    from metaopt.core.metric import Metric
+    from metaopt.core.running import Observations, RunningStatistics
+    from metaopt.core.theta import flatten_theta, unflatten_theta
+    from metaopt.core.types import (
+        Estimate,
+        GradientEstimator,
+        Key,
+        LearnedOptimizer,
+        MetaState,
+        PyTree,
+        Task,
+        Theta,
+        UnrolledProblem,
+    )
+    from metaopt.core.unroll import unroll
     from metaopt.evaluation.evaluate import evaluate
     from metaopt.evaluation.run_report import report
     from metaopt.exporting.export import export
+    from metaopt.integrations.linen import apply_gradients
+    from metaopt.pretrained.importer import import_theta
+    from metaopt.pretrained.load import OutsideTrainedRange, load
+    from metaopt.pretrained.shipped import shipped
     from metaopt.training.metrics import read_metrics
     from metaopt.training.plots import plot_metrics
     from metaopt.training.run import Run, load_theta, train
@@ -98,20 +96,55 @@ __all__ = [
 ]
 
 _LATER = {
+    "Component": "metaopt.config.schema:Component",
+    "Config": "metaopt.config.schema:Config",
+    "Estimate": "metaopt.core.types:Estimate",
+    "EvaluationConfig": "metaopt.config.schema:EvaluationConfig",
+    "GradientEstimator": "metaopt.core.types:GradientEstimator",
+    "Key": "metaopt.core.types:Key",
+    "LearnedOptimizer": "metaopt.core.types:LearnedOptimizer",
+    "MetaState": "metaopt.core.types:MetaState",
+    "Metric": "metaopt.core.metric:Metric",
+    "Observations": "metaopt.core.running:Observations",
+    "OuterConfig": "metaopt.config.schema:OuterConfig",
+    "OutsideTrainedRange": "metaopt.pretrained.load:OutsideTrainedRange",
+    "PyTree": "metaopt.core.types:PyTree",
     "Run": "metaopt.training.run:Run",
+    "RunningStatistics": "metaopt.core.running:RunningStatistics",
+    "Stream": "metaopt.core.data_stream:Stream",
+    "Task": "metaopt.core.types:Task",
+    "Theta": "metaopt.core.types:Theta",
+    "UnrolledProblem": "metaopt.core.types:UnrolledProblem",
+    "UserError": "metaopt.core.errors:UserError",
+    "apply_gradients": "metaopt.integrations.linen:apply_gradients",
+    "catalogue": "metaopt.config.registry:catalogue",
+    "choose": "metaopt.config.registry:choose",
     "compare": "metaopt.training.sweep:compare",
+    "estimators": "metaopt.estimators",
     "evaluate": "metaopt.evaluation.evaluate:evaluate",
     "export": "metaopt.exporting.export:export",
+    "factories": "metaopt.core.factories:factories",
+    "flatten_theta": "metaopt.core.theta:flatten_theta",
+    "import_theta": "metaopt.pretrained.importer:import_theta",
+    "inner": "metaopt.core.inner",
     "learned_optimizers": "metaopt.learned_optimizers",
+    "load": "metaopt.pretrained.load:load",
     "load_theta": "metaopt.training.run:load_theta",
+    "outer": "metaopt.core.outer",
     "plot_metrics": "metaopt.training.plots:plot_metrics",
     "plotting": "metaopt.plotting",
     "read_metrics": "metaopt.training.metrics:read_metrics",
+    "recipe": "metaopt.config.recipes:recipe",
     "report": "metaopt.evaluation.run_report:report",
+    "shipped": "metaopt.pretrained.shipped:shipped",
+    "shuffled_rows": "metaopt.core.data_stream:shuffled_rows",
     "tasks": "metaopt.tasks",
     "train": "metaopt.training.run:train",
+    "unflatten_theta": "metaopt.core.theta:unflatten_theta",
+    "unroll": "metaopt.core.unroll:unroll",
 }
-"""What needs more than `import metaopt` should: imported when it is first asked for."""
+"""Where each public name is: imported when it is first asked for, so that the command line can say
+something before JAX is there."""
 
 
 def __getattr__(name: str) -> Any:
