@@ -13,8 +13,8 @@ class Export:
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The directory of a finished run."""
-    name: str
-    """What the optimizer is to be called."""
+    name: str | None = None
+    """What the optimizer is to be called; as RUN's folder if not given."""
     out: Path | None = None
     """The directory to write; NAME if not given."""
 
@@ -23,6 +23,7 @@ class Export:
         from metaopt.exporting.export import export
 
         out = export(self.run, self.name, self.out)
-        print(f"{out} holds {self.name}, its card is {out / 'CARD.md'}; to use it:")
+        name = self.name or self.run.resolve().name
+        print(f"{out} holds {name}, its card is {out / 'CARD.md'}; to use it:")
         print(f"  tx = metaopt.load({str(out)!r}, num_steps=...)")
         return 0

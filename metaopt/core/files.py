@@ -39,6 +39,12 @@ def read_text(path: Path) -> str:
     return path.read_text(encoding="utf-8-sig")
 
 
+def unused(path: Path) -> Path:
+    """The path, or with a number behind where there is something already."""
+    numbered = (path.with_name(f"{path.name}.{n}") for n in range(1, 1_000_000))
+    return path if not path.exists() else next(p for p in numbered if not p.exists())
+
+
 def make_folder(path: Path) -> Path:
     """Makes a folder to write into, and those above it; an existing one is taken as it is.
 

@@ -23,14 +23,14 @@ FACTS = ("trained_on", "trained_range", "recipe", "versions", "hardware")
 """What a run's optimizer knows of itself and an exported one goes on saying."""
 
 
-def export(run: Any, name: str, out: str | Path | None = None) -> Path:
+def export(run: Any, name: str | None = None, out: str | Path | None = None) -> Path:
     """Writes the optimizer of a run with its evaluation, a trace and a card, for `metaopt.load`.
 
     Public as `metaopt.export`.
 
     Args:
       run: the directory of a run that is finished and evaluated, or its `metaopt.Run`.
-      name: what the optimizer is to be called.
+      name: what the optimizer is to be called; as the run's folder if not given.
       out: the directory to write, which must not exist or be empty; ``name`` if not given. In the
         package of a ``metaopt.checkpoints`` entry point it is to bear the name.
 
@@ -40,6 +40,7 @@ def export(run: Any, name: str, out: str | Path | None = None) -> Path:
     Raises:
       UserError: for a bad name, a run that is not finished or not evaluated, or a directory in use.
     """
+    name = Path(run).resolve().name if name is None else name
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UserError(f"a name has letters, digits, '.', '-' and '_' only, got {name!r}.")
     directory, out = RunDirectory(Path(run)), Path(name if out is None else out)

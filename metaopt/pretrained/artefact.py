@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from metaopt.config.schema import Component
@@ -109,7 +109,7 @@ def read_artefact(directory: Path) -> Artefact:
     except UserError:
         raise
     except Exception as error:  # each damage has its own kind
-        raise _damaged(directory, repr(error)) from error
+        raise _damaged(directory, _fault(error)) from error
     if of != chosen:
         raise UserError(
             f"{directory / THETA} is of {_shown(of)}, but {CONFIG} says {_shown(chosen)}: put the "
@@ -173,6 +173,21 @@ def _check_sums(directory: Path) -> None:
         unlisted | {name for name, digest in sums.items() if sha256(directory / name) != digest}
     ):
         raise _damaged(directory, f"{', '.join(changed)} not as {SUMS} has it")
+
+
+def _fault(error: Exception) -> str:
+    """What reading met, in words."""
+    match error:
+        case OSError(filename=name) if name is not None:
+            return f"{Path(name).name}: {error.strerror}"
+        case OSError():
+            return str(error)
+        case SafetensorError():
+            return f"{THETA} is not one of safetensors"
+        case ValueError() | RecursionError():  # of JSON and of UTF-8
+            return f"{CONFIG} or {SUMS} is not readable text"
+        case _:
+            return f"{CONFIG} does not say what it should"
 
 
 def _damaged(directory: Path, how: str) -> UserError:

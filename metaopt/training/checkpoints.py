@@ -15,6 +15,7 @@ import orbax.checkpoint as ocp
 
 from metaopt.core import resize
 from metaopt.core.errors import UserError
+from metaopt.core.files import unused
 from metaopt.core.types import MetaState
 from metaopt.parallel.processes import max_over_processes, on_primary
 from metaopt.training import orbax_leak
@@ -50,6 +51,7 @@ class Checkpoints:
         orbax_leak.keep_flat()
         self._shown, self._closing = directory, ExitStack()
         self._directory = self._closing.enter_context(plain_path(directory))
+        self._files = on_primary(self._set_aside_files)
         self._manager = ocp.CheckpointManager(
             self._directory,
             item_handlers={"state": digesting_handler(), "totals": ocp.JsonCheckpointHandler()},
@@ -87,7 +89,7 @@ class Checkpoints:
           UserError: where there are checkpoints, but none that can be read.
         """
         steps = on_primary(lambda: sorted(self._manager.all_steps(), reverse=True))
-        faults: list[str] = []
+        faults, passed_over = list(self._files), list[int]()
         is_foreign = False
         for step in steps:
             folder, shown = self._directory / str(step), self._shown / str(step)
@@ -103,11 +105,12 @@ class Checkpoints:
                     fault = _first_line(error)
                     is_foreign |= "tree structures do not match" in fault
                 if max_over_processes(fault is not None) == [0]:
-                    on_primary(partial(self._set_aside, steps[: len(faults)]))
-                    if faults:
+                    on_primary(partial(self._set_aside, passed_over))
+                    if passed_over:
                         self._manager.reload()
                     return Restored(restored["state"], restored["totals"], faults)
             faults.append(f"{shown} ({fault or 'another process cannot read it'})")
+            passed_over.append(step)
         if not steps:
             return None
         if is_foreign:
@@ -116,15 +119,34 @@ class Checkpoints:
                 f"problem, and cannot be resumed: choose another --out, with --start-from "
                 f"{shlex.quote(str(self._shown.parent))} to begin at the theta that is saved there."
             )
-        raise UserError(
-            f"no checkpoint can be read: {'; '.join(faults)}. Remove {self._shown} to start "
-            "anew, or choose another --out."
+        raise self._unreadable(faults)
+
+    def _set_aside_files(self) -> list[str]:
+        """What is called like a checkpoint and is none: Orbax would remove it.
+
+        Raises:
+          UserError: where there is no checkpoint beside it.
+        """
+        if not self._directory.is_dir():
+            return []
+        named = [path for path in self._directory.iterdir() if path.name.isdecimal()]
+        files = [path for path in named if not path.is_dir()]
+        faults = [f"{self._shown / path.name} (a file where a folder should be)" for path in files]
+        if files and len(files) == len(named):
+            raise self._unreadable(faults)
+        self._set_aside([int(path.name) for path in files])
+        return faults
+
+    def _unreadable(self, faults: list[str]) -> UserError:
+        return UserError(
+            f"no checkpoint can be read: {'; '.join(faults)}. Remove {self._shown.parent} to "
+            "start anew, or choose another --out."
         )
 
     def _set_aside(self, steps: list[int]) -> None:
         for step in steps:
             folder = self._directory / str(step)
-            folder.rename(_unused(self._directory / f"damaged-{step}"))
+            folder.rename(unused(self._directory / f"damaged-{step}"))
 
     def _seal(self) -> None:
         """Writes the sums of a checkpoint that is complete but for its rename."""
@@ -156,9 +178,3 @@ def _inspect(folder: Path) -> tuple[str | None, int]:
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), repr(error))
-
-
-def _unused(path: Path) -> Path:
-    """The path, or with a number behind where there is something already."""
-    numbered = (path.with_name(f"{path.name}.{n}") for n in range(1, 1_000_000))
-    return path if not path.exists() else next(p for p in numbered if not p.exists())

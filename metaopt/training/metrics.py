@@ -57,12 +57,12 @@ def read_metrics(run: Any) -> dict[str, np.ndarray]:
 class MetricsWriter:
     """Appends rows to ``metrics.jsonl`` and, for people, to TensorBoard."""
 
-    def __init__(self, directory: RunDirectory, step: int):
+    def __init__(self, directory: RunDirectory, step: int, log_every: int):
         # Not its SummaryWriter: that writes in a thread, where a full disk is nobody's to see.
         from tensorboardX import RecordWriter
         from tensorboardX.proto.event_pb2 import SessionLog
 
-        directory.rewind_metrics(step)
+        directory.rewind_metrics(step, log_every)
         directory.tensorboard.mkdir(exist_ok=True)
         self._file = directory.metrics.open("a", encoding="utf-8")
         name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}"
@@ -121,6 +121,8 @@ class NoMetricsWriter:
         pass
 
 
-def metrics_writer(directory: RunDirectory, step: int) -> MetricsWriter | NoMetricsWriter:
+def metrics_writer(
+    directory: RunDirectory, step: int, log_every: int
+) -> MetricsWriter | NoMetricsWriter:
     """A `MetricsWriter` in process 0; in the others one that writes nothing."""
-    return MetricsWriter(directory, step) if is_primary() else NoMetricsWriter()
+    return MetricsWriter(directory, step, log_every) if is_primary() else NoMetricsWriter()

@@ -3,6 +3,7 @@
 import codecs
 import json
 import os
+import shlex
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +12,11 @@ from typing import Any
 
 from metaopt.config.schema import Config, from_json, mismatches, to_json
 from metaopt.core.errors import OwnFault, UserError
-from metaopt.core.files import disk_fault, json_text, read_text, write_atomically
+from metaopt.core.files import disk_fault, json_text, read_text, unused, write_atomically
 from metaopt.core.metric import Metric
+from metaopt.pretrained.artefact import THETA
+
+GONE = "moved or removed"
 
 
 class RunDirectory:
@@ -58,7 +62,8 @@ class RunDirectory:
         present = sorted(name for name in names if not ours(name))
         if not present:
             return
-        if not self.config.is_file():
+        self._check_kinds()
+        if not self.config.exists():
             raise UserError(
                 f"{self.path} holds something else than a run ({present[0]}, but no config.json): "
                 "choose another --out."
@@ -70,10 +75,38 @@ class RunDirectory:
                 "its values to resume it, or choose another --out."
             )
 
+    def _check_kinds(self) -> None:
+        """That there are no files where a run has folders, nor the reverse."""
+        for path in (self.checkpoints, self.tensorboard, self.optimizer):
+            if path.exists() and not path.is_dir():
+                raise UserError(f"{path} is a file where a run has a folder: move it elsewhere.")
+        for path in (self.config, self.metrics, self.test_metric):
+            if path.exists() and not path.is_file():
+                raise UserError(f"{path} is a folder where a run has a file: move it elsewhere.")
+
     def newest_checkpoint(self) -> int | None:
         """The outer step of the newest, good or damaged; ``None`` for a run without checkpoints."""
         names = os.listdir(self.checkpoints) if self.checkpoints.is_dir() else []
         return max((int(name) for name in names if name.isdecimal()), default=None)
+
+    def require_never_saved(self, checkpoint_every: int) -> None:
+        """Refuses to start anew where a checkpoint was.
+
+        Raises:
+          UserError: where theta was saved, or the metrics are of more than the steps before a
+            checkpoint.
+        """
+        theta = (self.path / THETA, self.optimizer / THETA)
+        is_saved = any(file.exists() for file in theta)
+        rows = self._rows()[0] if self.metrics.is_file() else []
+        done = max((row["step"] for row in rows), default=0)
+        if is_saved or done > checkpoint_every:
+            here = shlex.quote(str(self.path))
+            begin = f", with --start-from {here} to begin at the theta saved there" * is_saved
+            raise UserError(
+                f"{self.path} was trained before, but its checkpoints are gone: choose another "
+                f"--out{begin}; or remove {self.path} to start anew."
+            )
 
     def is_empty(self) -> bool:
         """Whether nothing was done that another configuration would lose."""
@@ -115,13 +148,25 @@ class RunDirectory:
         except (OSError, ValueError, TypeError):
             return Metric()
 
-    def rewind_metrics(self, step: int) -> None:
-        """Drops the lines of metrics after an outer step, and those that cannot be read."""
-        rows = self.read_metrics() if self.metrics.exists() else []
+    def rewind_metrics(self, step: int, log_every: int) -> None:
+        """Drops the lines of metrics after an outer step, and says where some before it are lost.
+
+        A file with lines that cannot be read is kept beside the new one.
+        """
+        rows, unreadable = self._rows() if self.metrics.exists() else ([], 0)
         kept = [row for row in rows if row["step"] <= step]
-        if step and not kept:
-            warnings.warn(f"{self.metrics} has lost outer steps 1 to {step}.", stacklevel=3)
-        if self.metrics.exists():
+        aside = unused(self.metrics.with_name(f"damaged-{self.metrics.name}"))
+        if unreadable:
+            self.metrics.rename(aside)
+        wanted = range(log_every, step + 1, log_every)
+        lost = len(set(wanted) - {row["step"] for row in kept})
+        if lost or unreadable:
+            few = f"{lost} of its {len(wanted)} lines" if lost else "no line"
+            where = f"; it is kept as {aside.name}" if unreadable else ""
+            warnings.warn(
+                f"{self.metrics} has lost {few} up to outer step {step}{where}.", stacklevel=3
+            )
+        if rows or unreadable or self.metrics.exists():
             write_atomically(self.metrics, "".join(map(json_text, kept)))
 
     def read_metrics(self) -> list[dict[str, Any]]:
@@ -130,15 +175,20 @@ class RunDirectory:
         A last line that was cut off in the middle of a write is left out; other lines that are no
         rows are, too, with a warning that says how many.
         """
-        *lines, _ = self.metrics.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
-        rows = [row for row in map(_row, lines) if row is not None]
-        if damaged := len(lines) - len(rows):
+        rows, damaged = self._rows()
+        if damaged:
             warnings.warn(
                 f"{damaged} line{'s' * (damaged > 1)} of {self.metrics} cannot be read and "
                 f"{'are' if damaged > 1 else 'is'} left out.",
                 stacklevel=3,
             )
         return rows
+
+    def _rows(self) -> tuple[list[dict[str, Any]], int]:
+        """The rows of ``metrics.jsonl``, and how many of its whole lines are none."""
+        *lines, _ = self.metrics.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
+        rows = [row for row in map(_row, lines) if row is not None]
+        return rows, len(lines) - len(rows)
 
 
 def _row(line: bytes) -> dict[str, Any] | None:
@@ -159,6 +209,11 @@ def unusable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if path.is_symlink() and not path.exists():
+            raise UserError(
+                f"{path} is a link to {path.readlink()}, which is not there: make that folder, or "
+                "choose another --out."
+            ) from error
         raise UserError(
             f"{path} cannot be used as a run directory ({error.strerror}): choose another --out."
         ) from error
@@ -174,6 +229,11 @@ def disk_faults(directory: RunDirectory) -> Iterator[None]:
         if reason is None:
             raise
         saved = directory.newest_checkpoint()
+        if reason == GONE:
+            raise OwnFault(
+                f"{directory.checkpoints} was moved or removed: put it back and the same command "
+                "resumes, or choose another --out."
+            ) from error
         then = f"resumes from outer step {saved}" if saved else "starts anew: none was saved"
         raise OwnFault(
             f"{directory.path} cannot be written ({reason}): mend that and the same command {then}."
@@ -190,6 +250,6 @@ def _gone(error: BaseException | None) -> str | None:
     while error is not None:
         said = str(error)
         if "checkpoint-tmp" in said and any(words in said for words in missing):
-            return "checkpoints/ was moved or removed"
+            return GONE
         error = error.__cause__ or error.__context__
     return None

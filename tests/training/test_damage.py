@@ -58,7 +58,7 @@ def run(tmp_path_factory):
     return folder
 
 
-@pytest.mark.filterwarnings("ignore:.*(left out|has lost outer steps|is run again):UserWarning")
+@pytest.mark.filterwarnings("ignore:.*(left out|has lost|is run again):UserWarning")
 @pytest.mark.parametrize("file", FILES)
 def test_a_damaged_run_resumes_or_is_refused_in_a_sentence(
     file, run, tmp_path, monkeypatch, capsys
@@ -75,7 +75,9 @@ def test_a_damaged_run_resumes_or_is_refused_in_a_sentence(
         said = capsys.readouterr().err
         if code:
             assert code == 2 and said.startswith("metaopt: "), (how, said)
-            assert how == "the other kind" or file == "config.json", (how, said)
+            lost = file == "config.json" or (file, how) == ("checkpoints", "gone")
+            assert how == "the other kind" or lost, (how, said)
+            assert "Error(" not in said
         else:
             assert metaopt.Run(copy).finished, how
             if is_evaluated:
@@ -90,9 +92,46 @@ def test_lines_of_metrics_that_cannot_be_read_are_counted(run, tmp_path):
     with pytest.warns(UserWarning, match=r"3 lines of .*metrics.jsonl cannot be read and are left"):
         assert metaopt.read_metrics(copy)["step"].tolist() == [1, 2, 3]
     (copy / "metrics.jsonl").unlink()
-    with pytest.warns(UserWarning, match="has lost outer steps 1 to 3"):
+    with pytest.warns(UserWarning, match="has lost 3 of its 3 lines up to outer step 3"):
         again = metaopt.train("tiny", outer_steps=4, out=copy, quiet=True)
     assert again.metrics["step"].tolist() == [4]
+
+
+def test_lines_of_metrics_that_are_lost_are_said_and_a_damaged_file_is_kept(run, tmp_path):
+    for kind in ("cut", "changed"):
+        file = shutil.copytree(run, tmp_path / kind) / "metrics.jsonl"
+        first, second, third = file.read_bytes().splitlines(keepends=True)
+        file.write_bytes(first + second + third[:-9] if kind == "cut" else first + b"?\n" + third)
+        damaged = file.read_bytes()
+        with pytest.warns(UserWarning, match="has lost 1 of its 3 lines up to outer step 3"):
+            metaopt.train("tiny", outer_steps=4, out=file.parent, quiet=True)
+        left = [1, 2, 4] if kind == "cut" else [1, 3, 4]
+        assert metaopt.read_metrics(file.parent)["step"].tolist() == left
+        kept = file.with_name("damaged-metrics.jsonl")
+        assert kept.read_bytes() == damaged if kind == "changed" else not kept.exists()
+
+
+def test_files_called_like_checkpoints_are_kept(run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "copy") / "checkpoints"
+    shutil.rmtree(folder / "3")
+    (folder / "3").write_text("of somebody")
+    again = metaopt.train("tiny", outer_steps=4, out=folder.parent, quiet=True)
+    assert again.finished and (folder / "damaged-3").read_text() == "of somebody"
+    for step in ("2", "4"):
+        shutil.rmtree(folder / step)
+        (folder / step).write_text("")
+    with pytest.raises(metaopt.UserError, match=r"no checkpoint can be read: .*a file where a"):
+        metaopt.train("tiny", outer_steps=5, out=folder.parent, quiet=True)
+    assert (folder / "2").is_file() and (folder / "4").is_file()
+
+
+def test_a_run_whose_checkpoints_are_gone_does_not_start_anew(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    shutil.rmtree(copy / "checkpoints")
+    before = {file: file.read_bytes() for file in copy.rglob("*") if file.is_file()}
+    with pytest.raises(metaopt.UserError, match=r"checkpoints are gone.* --start-from"):
+        metaopt.train("tiny", outer_steps=4, out=copy, quiet=True)
+    assert {file: file.read_bytes() for file in copy.rglob("*") if file.is_file()} == before
 
 
 def test_checkpoints_of_another_layout_are_refused_and_kept(run, tmp_path, monkeypatch):
@@ -112,7 +151,7 @@ def _mismatch(*args, **options):
 def test_checkpoints_that_were_moved_meanwhile_are_a_sentence(tmp_path):
     directory = RunDirectory(tmp_path / "run")
     lost = FileNotFoundError(2, "No such file", "/a/checkpoints/4.orbax-checkpoint-tmp/state/d")
-    said = r"run cannot be written \(checkpoints/ was moved or removed\): mend that and the same"
+    said = r"run/checkpoints was moved or removed: put it back and the same command resumes"
     with pytest.raises(UserError, match=said), disk_faults(directory):
         try:
             raise lost
