@@ -87,7 +87,7 @@ def gated_adam(
 
     def init_theta(key):
         kernels = {
-            f"kernel_{i}": jax.random.normal(jax.random.fold_in(key, i), shape)
+            f"kernel_{i}": jax.random.normal(jax.random.fold_in(key, i), shape, jnp.float32)
             for i, shape in enumerate(pairwise(widths))
         }
         kernels[f"kernel_{len(hidden)}"] *= 0.0

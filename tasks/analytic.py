@@ -45,10 +45,10 @@ def linear_recursion(
     if dim < 1 or state_dim < 1:
         raise ValueError(f"dim and state_dim must be at least 1, got {dim} and {state_dim}.")
     keys = jax.random.split(jax.random.key(seed), 3)
-    a = jax.random.normal(keys[0], (state_dim, state_dim))
+    a = jax.random.normal(keys[0], (state_dim, state_dim), jnp.float32)
     a = 0.9 * a / jnp.linalg.norm(a, 2)
-    b = jax.random.normal(keys[1], (state_dim, dim)) / jnp.sqrt(dim)
-    readouts = jax.random.normal(keys[2], (64, state_dim))
+    b = jax.random.normal(keys[1], (state_dim, dim), jnp.float32) / jnp.sqrt(dim)
+    readouts = jax.random.normal(keys[2], (64, state_dim), jnp.float32)
 
     def init(theta, data, horizon, key):
         return RecursionState(jnp.ones(state_dim), jnp.int32(0))
@@ -126,7 +126,7 @@ def quadratic(*, dim: int = 4, curvature: float = 1.0) -> Task:
         raise ValueError(f"dim must be at least 1 and curvature above 0, got {dim}, {curvature}.")
     return Task(
         data=lambda: (),
-        init=lambda config, key: jax.random.normal(key, (dim,)),
+        init=lambda config, key: jax.random.normal(key, (dim,), jnp.float32),
         batch=lambda data, config, split, key: (),
         loss=lambda config, params, batch, key: curvature * jnp.square(params).mean() / 2,
     )

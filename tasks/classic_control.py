@@ -56,7 +56,7 @@ def cartpole(
             steps=500,
             observed=4,
             outputs=2,
-            reset=lambda key: jax.random.uniform(key, (4,), minval=-0.05, maxval=0.05),
+            reset=lambda key: jax.random.uniform(key, (4,), jnp.float32, -0.05, 0.05),
             observe=lambda state: state,
             step=step,
             done=lambda state: (jnp.abs(state[jnp.array([0, 2])]) > limits).any(),
@@ -103,7 +103,7 @@ def pendulum(
             steps=200,
             observed=3,
             outputs=1,
-            reset=lambda key: bounds * jax.random.uniform(key, (2,), minval=-1.0),
+            reset=lambda key: bounds * jax.random.uniform(key, (2,), jnp.float32, -1.0),
             observe=lambda state: jnp.stack([jnp.cos(state[0]), jnp.sin(state[0]), state[1]]),
             step=step,
             differentiable=True,
@@ -163,7 +163,7 @@ def acrobot(
         angles = [jnp.cos(first), jnp.sin(first), jnp.cos(second), jnp.sin(second)]
         return jnp.concatenate([jnp.stack(angles), turns])
 
-    reset = lambda key: jax.random.uniform(key, (4,), minval=-0.1, maxval=0.1)
+    reset = lambda key: jax.random.uniform(key, (4,), jnp.float32, -0.1, 0.1)
     return learned_policy(
         Environment(500, 6, 3, reset, observe, step, done),
         hidden=hidden,

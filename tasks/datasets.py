@@ -103,7 +103,7 @@ def random_rows(rows: PyTree, count: int, key: Key) -> PyTree:
     """
     total = len(jax.tree.leaves(rows)[0])
     # One draw of bits, where randint takes two; they are a good part of a small inner step.
-    index = (jax.random.uniform(key, (count,)) * total).astype(jnp.int32)
+    index = (jax.random.uniform(key, (count,), jnp.float32) * total).astype(jnp.int32)
     return jax.tree.map(lambda column: column[index], rows)
 
 

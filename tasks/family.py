@@ -100,7 +100,9 @@ def small_mlps(*, max_width: int = 32, max_depth: int = 3, max_batch_size: int =
     features, classes = jnp.array(list(SETS.values())).T
 
     def sample(key):
-        u = jax.random.uniform(key, (6,))  # one draw for all: each compiles a generator of its own
+        u = jax.random.uniform(
+            key, (6,), jnp.float32
+        )  # one draw for all: each compiles a generator of its own
         return Member(
             dataset=_integer(u[0], 0, len(SETS) - 1),
             width=_log_integer(u[1], 4, max_width),
@@ -122,7 +124,7 @@ def small_mlps(*, max_width: int = 32, max_depth: int = 3, max_batch_size: int =
     def init(member, key):
         shapes = [(sizes[i], sizes[i + 1]) for i in range(max_depth + 1)]
         ends = np.cumsum([math.prod(shape) for shape in shapes])
-        noise = jnp.split(jax.random.normal(key, (int(ends[-1]),)), ends[:-1])
+        noise = jnp.split(jax.random.normal(key, (int(ends[-1]),), jnp.float32), ends[:-1])
 
         def layer(i):
             rows, columns = units(member, i), units(member, i + 1)

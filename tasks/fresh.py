@@ -44,7 +44,9 @@ def fresh_parameters(model: nn.Module, *inputs: int) -> Callable[[Any, Key], PyT
     ends = np.cumsum(sizes)
 
     def init(config: Any, key: Key) -> PyTree:
-        drawn = jax.random.truncated_normal(key, -2.0, 2.0, (int(ends[-1]),)) / TRUNCATED
+        drawn = (
+            jax.random.truncated_normal(key, -2.0, 2.0, (int(ends[-1]),), jnp.float32) / TRUNCATED
+        )
 
         def leaf(name, shape, end, size):
             if name != "kernel":

@@ -58,7 +58,7 @@ def lorenz(*, start_noise: float = 0.0, test_starts: int = 10_000) -> UnrolledPr
     def init(theta, data, horizon, key):
         start = jnp.array(START, jnp.float32)
         if start_noise:
-            start += start_noise * jax.random.normal(key, (3,))
+            start += start_noise * jax.random.normal(key, (3,), jnp.float32)
         return LorenzState(start, start)
 
     def step(theta, state, data):
@@ -73,7 +73,7 @@ def lorenz(*, start_noise: float = 0.0, test_starts: int = 10_000) -> UnrolledPr
     )
 
     def test_loss(theta, data, key):
-        perturbed = jnp.array(START) + jax.random.normal(key, (test_starts, 3))
+        perturbed = jnp.array(START) + jax.random.normal(key, (test_starts, 3), jnp.float32)
         run = lambda start: unroll(problem, theta, LorenzState(start, start), data, HORIZON)[
             1
         ].mean()

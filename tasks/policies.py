@@ -94,7 +94,7 @@ def policy(
         keys = jax.random.split(key, len(sizes))
         theta: dict[str, Any] = {}
         for i, shape in enumerate(pairwise(sizes)):
-            kernel = shape[0] ** -0.5 * jax.random.normal(keys[i], shape)
+            kernel = shape[0] ** -0.5 * jax.random.normal(keys[i], shape, jnp.float32)
             if i == len(widths):
                 kernel = jnp.zeros(shape)
                 if last_variance:

@@ -164,7 +164,7 @@ def _simulator(robot: Robot, physics: Physics, reset: Any, step: Any, rows: Any)
 
 def _start_noise(robot: Robot, physics: Physics, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     """What is added to the model's own positions and velocities at the start."""
-    uniform = lambda key, shape: jax.random.uniform(key, shape, minval=-1.0)
+    uniform = lambda key, shape: jax.random.uniform(key, shape, jnp.float32, -1.0)
     keys = jax.random.split(key)
     positions = robot.noise * uniform(keys[0], (physics.model.nq,))
     drawn = jax.random.normal if robot.normal_speeds else uniform

@@ -26,6 +26,7 @@ from metaopt.config.registry import choose
 from metaopt.config.schema import Config
 from metaopt.core.errors import UserError
 from metaopt.core.files import disk_fault
+from metaopt.core.own_numbers import own_numbers
 from metaopt.estimators.options import Options
 
 ABOUT = "Meta-train learned optimizers with Noise-Reuse Evolution Strategies, and use them."
@@ -60,7 +61,8 @@ def main(argv: list[str] | None = None) -> int:
             warnings.showwarning = _warn
             command = _parse(argv)
             use_data_folder(command)
-            return command()
+            with own_numbers():
+                return command()
     except (UserError, UserWarning) as error:  # warnings where Python was told -W error
         _complain(f"metaopt: {error}")
         return 2

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from metaopt.core.randomness import own_randomness
+from metaopt.core.own_numbers import own_numbers
 from metaopt.core.types import PyTree
 
 
@@ -56,7 +56,7 @@ def shuffled_rows(
         raise ValueError(f"rows must be an integer from 1 to {total}, got {rows!r}.")
 
     def order(epoch: int) -> np.ndarray:
-        with own_randomness(), jax.default_device(jax.local_devices(backend="cpu")[0]):
+        with own_numbers(), jax.default_device(jax.local_devices(backend="cpu")[0]):
             key = jax.random.fold_in(jax.random.key(seed), epoch)
             return np.asarray(jax.random.permutation(key, total))
 

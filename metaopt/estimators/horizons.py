@@ -45,7 +45,7 @@ def log_uniform(shortest: int, longest: int) -> Horizon:
     _validate("shortest horizon", shortest)
     _validate("longest horizon", longest, shortest)
     low, high = jnp.log(jnp.float32(shortest)), jnp.log(jnp.float32(longest))
-    uniform = lambda key: jax.random.uniform(key, minval=low, maxval=high)
+    uniform = lambda key: jax.random.uniform(key, (), jnp.float32, low, high)
     return Horizon(longest, lambda key, updates: jnp.exp(uniform(key)))
 
 

@@ -17,7 +17,7 @@ def all_phases(stagger: Stagger, particles: int, key: Key) -> jax.Array:
     if stagger == "balanced":
         return jnp.arange(particles, dtype=jnp.float32) / particles
     if stagger == "random":
-        return jax.random.uniform(key, (particles,))
+        return jax.random.uniform(key, (particles,), jnp.float32)
     return jnp.zeros((particles,), jnp.float32)
 
 
@@ -44,7 +44,7 @@ def phases_beside(stagger: Stagger, present: jax.Array, particles: int, key: Key
         others = np.setdiff1d(np.arange(particles), taken)
         return (present.min() + jnp.asarray(others / particles, jnp.float32)) % 1.0
     if stagger == "random":
-        return jax.random.uniform(key, (particles - count,))
+        return jax.random.uniform(key, (particles - count,), jnp.float32)
     return jnp.full((particles - count,), jnp.sort(present)[count // 2])
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from metaopt.config.schema import Component
 from metaopt.core.errors import UserError
 from metaopt.core.files import disk_fault, make_folder
-from metaopt.core.randomness import own_randomness
+from metaopt.core.own_numbers import are_double, own_numbers
 from metaopt.core.types import Task
 from metaopt.evaluation import grids
 from metaopt.evaluation.baselines import RATES, baseline, baseline_of
@@ -38,7 +38,7 @@ OnProgress = Callable[[str, int, int], None]
 
 
 def evaluate(
-    optimizers: str | Path | Sequence[str | Path] | Mapping[str, Trained | Run],
+    optimizers: str | Path | Run | Sequence[str | Path | Run] | Mapping[str, Trained | Run],
     *,
     tasks: Sequence[str | Component] | Mapping[str, Task] = (),
     baselines: Sequence[str] = ("adam", "adam_cosine", "adamw", "adamw_cosine", "sgdm", "lion"),
@@ -84,7 +84,8 @@ def evaluate(
       <Evaluation of mine against sgd on quadratic: 2 seeds of 4 steps>
     """
     trained, known = trained_by_name(optimizers)
-    with _disk_faults(out):
+    own = isinstance(tasks, Mapping)
+    with _disk_faults(out), own_numbers(own and are_double()):
         found = measure(
             trained, known,
             tasks=tasks, baselines=baselines, num_steps=num_steps, seeds=seeds, rates=rates,
@@ -109,7 +110,6 @@ def _disk_faults(out: str | Path | None) -> Iterator[None]:
         ) from error
 
 
-@own_randomness()
 def measure(
     trained: Mapping[str, Trained],
     known: Mapping[str, TrainedOn],

@@ -1,6 +1,7 @@
 """What an evaluation is asked for: names become optimizers and tasks, faults become sentences."""
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,7 +52,7 @@ def trained_by_name(optimizers) -> tuple[dict[str, Trained], dict[str, TrainedOn
     if isinstance(optimizers, Mapping):
         pair = lambda one: (one.optimizer, one.theta) if isinstance(one, Run) else one
         return {name: pair(one) for name, one in optimizers.items()}, {}
-    if isinstance(optimizers, str | Path):
+    if isinstance(optimizers, str | os.PathLike):
         optimizers = [optimizers]
     short = [Path(one).resolve().name for one in optimizers]
     found, known = {}, {}

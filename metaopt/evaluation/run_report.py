@@ -8,6 +8,7 @@ from rich.console import Console
 
 from metaopt.config.schema import trained_tasks
 from metaopt.core.files import json_text, sha256, write_atomically
+from metaopt.core.own_numbers import own_numbers
 from metaopt.evaluation import plots
 from metaopt.evaluation.evaluate import measure
 from metaopt.evaluation.inputs import label, not_a_baseline, trained_on
@@ -16,6 +17,7 @@ from metaopt.evaluation.run_page import run_page, usage
 from metaopt.evaluation.show import show, show_progress
 from metaopt.plotting.style import to_png
 from metaopt.pretrained.artefact import THETA
+from metaopt.training.experiment import NOTHING
 from metaopt.training.outcome import outcome
 from metaopt.training.run import Run
 from metaopt.training.run_directory import RunDirectory, disk_faults
@@ -85,7 +87,8 @@ def report(run: Any, *, quiet: bool = False) -> Path:
       ...
       metaopt.core.errors.UserError: nowhere holds no run: there is no config.json.
     """
-    with disk_faults(RunDirectory(Path(run))):
+    own = run.own if isinstance(run, Run) else NOTHING
+    with disk_faults(RunDirectory(Path(run))), own_numbers(own.double):
         report_run(run if isinstance(run, Run) else Path(run), Console(quiet=quiet))
     return Path(run) / "report.html"
 

@@ -44,7 +44,7 @@ def entries(
       UserError: naming what is neither a recipe nor a run, or the value at fault.
     """
     found = {key: _entry(one) for key, one in _by_name(what).items()}
-    is_own = any(piece is not None for piece in own)
+    is_own = own.given
     changed: dict[str, Entry] = {}
     for key, one in found.items():
         if isinstance(one, tuple):

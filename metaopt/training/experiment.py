@@ -15,6 +15,7 @@ from metaopt.config.schema import Config, OuterConfig, from_json, to_json, train
 from metaopt.core import inner
 from metaopt.core.check import check_problem, check_task
 from metaopt.core.errors import UserError
+from metaopt.core.own_numbers import are_double
 from metaopt.core.theta import theta_paths, unflatten_theta
 from metaopt.core.types import (
     GradientEstimator,
@@ -74,6 +75,16 @@ class Own(NamedTuple):
     optimizer: LearnedOptimizer | None = None
     estimator: Options | GradientEstimator | None = None
     tx: optax.GradientTransformation | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether something is here that no name stands for."""
+        return any(piece is not None for piece in self if not isinstance(piece, Options))
+
+    @property
+    def double(self) -> bool:
+        """Whether numbers are float64 by default: for what is here, as JAX was told."""
+        return are_double() and self.given
 
 
 NOTHING = Own()

@@ -16,7 +16,7 @@ from metaopt.config.schema import Config
 from metaopt.core import backoff
 from metaopt.core.data_stream import Feed
 from metaopt.core.errors import UserError
-from metaopt.core.randomness import IMPLEMENTATION, own_randomness
+from metaopt.core.own_numbers import IMPLEMENTATION, are_double, own_numbers
 from metaopt.core.resize import particles_of
 from metaopt.core.types import MetaState, PyTree, Theta
 from metaopt.parallel.processes import max_over_processes, on_primary
@@ -78,7 +78,6 @@ class Result(NamedTuple):
     finished: bool
 
 
-@own_randomness()
 def train(
     config: Config,
     out: Path,
@@ -108,7 +107,8 @@ def train(
         everything non-finite however small the steps; the run is saved then. Or where the disk is
         full or cannot be written: then it resumes from its newest checkpoint.
     """
-    with disk_faults(RunDirectory(Path(out))):
+    double = experiment is not None and are_double()  # as it was made
+    with own_numbers(double), disk_faults(RunDirectory(Path(out))):
         return _train(config, Path(out), experiment, mesh, on_progress, should_stop, on_notice)
 
 
@@ -139,6 +139,8 @@ def _train(config, out, experiment, mesh, on_progress, should_stop, on_notice) -
         Feed(experiment.problem.stream, data, lambda tree: replicate(tree, mesh)) as feed,
     ):
         restored = checkpoints.restore(like)
+        if restored is None:
+            on_primary(lambda: directory.require_never_saved(config.checkpoint_every))
         resumed_at = step = 0 if restored is None else int(restored.state.step)
         steps, started = pieces.steps, Future[MetaState]()
         if step < config.outer_steps:
@@ -171,7 +173,7 @@ def _train(config, out, experiment, mesh, on_progress, should_stop, on_notice) -
         test_key = replicate(jax.random.key(KEY_OF_TEST), mesh)
         compiled = time.perf_counter()
         before, diverged = dict(totals), False
-        with metrics_writer(directory, step) as writer:
+        with metrics_writer(directory, step, config.log_every) as writer:
             boundaries = [config.checkpoint_every, config.test_every, feed.steps]
             dispatches = _dispatches(
                 steps, state, feed, config.outer_steps, [n for n in boundaries if n], should_stop

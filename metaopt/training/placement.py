@@ -8,7 +8,7 @@ import jax
 
 from metaopt.config.schema import Config
 from metaopt.core.errors import UserError
-from metaopt.core.randomness import IMPLEMENTATION
+from metaopt.core.own_numbers import IMPLEMENTATION
 from metaopt.core.sizes import bytes_of
 from metaopt.training.experiment import Experiment
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from metaopt.core import outer, resize
-from metaopt.core.randomness import own_randomness
+from metaopt.core.own_numbers import are_double, own_numbers
 from metaopt.core.types import Key, MetaState, PyTree
 from metaopt.parallel.processes import primary_first
 from metaopt.parallel.sharding import replicate, state_shardings
@@ -87,7 +87,7 @@ def lower_and_start(program: Program, data: PyTree, begin: bool) -> tuple[Any, F
     """
     pool = ThreadPoolExecutor(1)
     started = (
-        pool.submit(own_randomness()(program.start), program.key, program.data)
+        pool.submit(own_numbers(are_double())(program.start), program.key, program.data)
         if begin
         else Future()
     )

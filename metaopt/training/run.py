@@ -16,6 +16,7 @@ from metaopt.config.registry import catalogue
 from metaopt.config.schema import Component, Config
 from metaopt.core.errors import UserError
 from metaopt.core.files import sha256
+from metaopt.core.own_numbers import are_double, own_numbers
 from metaopt.core.theta import nested_theta, unflatten_theta
 from metaopt.core.types import GradientEstimator, LearnedOptimizer, Task, Theta, UnrolledProblem
 from metaopt.estimators.options import Options
@@ -177,14 +178,13 @@ def train(
     if outer_steps is not None:
         config = dataclasses.replace(config, outer_steps=outer_steps)
     own = Own(problem, task, optimizer, estimator, tx)
-    is_own = any(piece is not None for piece in own if not isinstance(piece, Options))
-    if out is None and (is_own or not isinstance(what, str)):
+    if out is None and (own.given or not isinstance(what, str)):
         raise UserError("say where the run goes: metaopt.train(..., out='runs/mine').")
-    if is_own:
+    if own.given:
         config = named(config, own, name)
     path = Path("runs") / str(what) if out is None else Path(out)
     console = Console(quiet=quiet or not is_primary())
-    with only_writer(path):
+    with only_writer(path), own_numbers(own.double):
         if meta_train(config, path, own=own, devices=devices, console=console) is not None:
             raise KeyboardInterrupt
     return Run(path, own)
@@ -210,7 +210,7 @@ def named(config: Config, own: Own, name: str | None) -> Config:
     theta = jax.eval_shape(made.problem.init_theta, jax.random.key(0))
     shapes = jax.tree.flatten_with_path((theta, jax.eval_shape(made.tx.init, theta)))[0]
     text = ", ".join(f"{jax.tree_util.keystr(k)} {v.dtype}{v.shape}" for k, v in shapes)
-    digest = sha256(text.encode())[:12]
+    digest = sha256((text + " in float64" * are_double()).encode())[:12]
     return dataclasses.replace(config, problem=Component(name, (f"digest={digest}",)))
 
 

@@ -16,6 +16,7 @@ from metaopt.config.schema import Component
 from metaopt.core.errors import UserError
 from metaopt.core.files import json_text, make_folder, write_atomically
 from metaopt.core.interval import interval
+from metaopt.core.own_numbers import own_numbers
 from metaopt.core.types import LearnedOptimizer, Task, UnrolledProblem
 from metaopt.parallel.processes import is_primary
 from metaopt.plotting.style import to_png
@@ -168,7 +169,7 @@ def train_all(
             console.print(f"{name}/seed{seed}:", highlight=False, markup=False)
             config = dataclasses.replace(entry, seed=seed)
             folder = out / name / f"seed{seed}"
-            with only_writer(folder):
+            with only_writer(folder), own_numbers(own.double):
                 stopped = meta_train(config, folder, devices=devices, console=console, own=own)
             if stopped is not None:
                 return stopped
