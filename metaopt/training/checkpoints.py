@@ -5,7 +5,8 @@ a damaged one is known before it is read and the run resumes from the newest goo
 """
 
 import shlex
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +15,8 @@ import jax
 import orbax.checkpoint as ocp
 
 from metaopt.core import resize
-from metaopt.core.errors import UserError
-from metaopt.core.files import unused
+from metaopt.core.errors import OwnFault, UserError
+from metaopt.core.files import disk_fault, unused
 from metaopt.core.types import MetaState
 from metaopt.parallel.processes import max_over_processes, on_primary
 from metaopt.training import orbax_leak
@@ -73,7 +74,8 @@ class Checkpoints:
             items = ocp.args.Composite(
                 state=ocp.args.StandardSave(state), totals=ocp.args.JsonSave(dict(totals))
             )
-            self._manager.save(step, args=items)
+            with self._unless_removed():
+                self._manager.save(step, args=items)
 
     def restore(self, like: MetaState) -> Restored | None:
         """The newest good checkpoint, or ``None`` if there is none at all.
@@ -160,8 +162,26 @@ class Checkpoints:
         with self._closing:
             if kind is not None and jax.process_count() > 1:
                 return  # a save in flight may wait for a process that is gone
-            self._manager.wait_until_finished()
-            self._manager.close()
+            with self._unless_removed():
+                self._manager.wait_until_finished()
+                self._manager.close()
+
+    @contextmanager
+    def _unless_removed(self) -> Iterator[None]:
+        """Turns what Orbax meets where its folders went away into a sentence.
+
+        Raises:
+          OwnFault: where they were moved or removed meanwhile.
+        """
+        try:
+            yield
+        except Exception as error:  # Orbax raises many kinds
+            if disk_fault(error) is not None or not _is_of_missing(error):
+                raise
+            raise OwnFault(
+                f"{self._shown} was moved or removed: put it back and the same command resumes, or "
+                "choose another --out."
+            ) from error
 
 
 def _inspect(folder: Path) -> tuple[str | None, int]:
@@ -174,6 +194,16 @@ def _inspect(folder: Path) -> tuple[str | None, int]:
         except Exception as error:  # Orbax raises many kinds; all of them mean this
             fault = _first_line(error)
     return fault, 0
+
+
+def _is_of_missing(error: BaseException | None) -> bool:
+    """Whether a file or folder was not there, in the words of TensorStore, Python and Orbax."""
+    words = ("NOT_FOUND", "No such file", "No ArrayMetadata found", "params are missing")
+    while error is not None:
+        if any(said in str(error) for said in words):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _first_line(error: Exception) -> str:

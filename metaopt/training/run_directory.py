@@ -16,8 +16,6 @@ from metaopt.core.files import disk_fault, json_text, read_text, unused, write_a
 from metaopt.core.metric import Metric
 from metaopt.pretrained.artefact import THETA
 
-GONE = "moved or removed"
-
 
 class RunDirectory:
     """Paths and host-side files of one run.
@@ -225,31 +223,11 @@ def disk_faults(directory: RunDirectory) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
-        reason = None if isinstance(error, UserError) else disk_fault(error) or _gone(error)
+        reason = None if isinstance(error, UserError) else disk_fault(error)
         if reason is None:
             raise
         saved = directory.newest_checkpoint()
-        if reason == GONE:
-            raise OwnFault(
-                f"{directory.checkpoints} was moved or removed: put it back and the same command "
-                "resumes, or choose another --out."
-            ) from error
         then = f"resumes from outer step {saved}" if saved else "starts anew: none was saved"
         raise OwnFault(
             f"{directory.path} cannot be written ({reason}): mend that and the same command {then}."
         ) from error
-
-
-def _gone(error: BaseException | None) -> str | None:
-    """That a checkpoint's folder was moved or removed while it was written, where that is it."""
-    missing = (
-        "NOT_FOUND",
-        "No such file",
-        "No ArrayMetadata found",
-    )  # TensorStore's, Python's, Orbax's
-    while error is not None:
-        said = str(error)
-        if "checkpoint-tmp" in said and any(words in said for words in missing):
-            return GONE
-        error = error.__cause__ or error.__context__
-    return None

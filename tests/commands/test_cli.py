@@ -3,6 +3,7 @@
 import gc
 import inspect
 import json
+import os
 import random
 import re
 import shutil
@@ -334,6 +335,13 @@ def test_stopped_while_it_starts_it_leaves_in_peace(cli, tmp_path):
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "Traceback" not in errors
+
+
+def test_an_interrupt_while_python_imports_is_a_sentence(cli, tmp_path):
+    interrupt = "import os, signal; os.kill(os.getpid(), signal.SIGINT); raise SystemExit('on')"
+    (tmp_path / "tyro.py").write_text(interrupt)
+    process = cli("train", "tiny", cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    assert (process.returncode, process.stderr) == (130, "metaopt: interrupted.\n")
 
 
 def test_an_interrupt_during_a_garbage_collection_is_not_forgotten(monkeypatch, capsys):

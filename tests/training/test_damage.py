@@ -148,14 +148,24 @@ def _mismatch(*args, **options):
     raise ValueError("item and on-disk value metadata tree structures do not match:\n...")
 
 
-def test_checkpoints_that_were_moved_meanwhile_are_a_sentence(tmp_path):
-    directory = RunDirectory(tmp_path / "run")
-    lost = FileNotFoundError(2, "No such file", "/a/checkpoints/4.orbax-checkpoint-tmp/state/d")
+@pytest.mark.parametrize(
+    "lost",
+    [
+        FileNotFoundError(2, "No such file or directory", "checkpoints/5"),
+        ValueError("NOT_FOUND: Error opening 4.orbax-checkpoint-tmp/state/manifest.ocdbt"),
+        ValueError("Save failed: 5/27 params are missing .zarray in checkpoint"),
+    ],
+)
+def test_checkpoints_that_were_moved_meanwhile_are_a_sentence(lost, tmp_path, monkeypatch):
+    """What Orbax was seen to raise, in whatever it raises beside."""
+
+    def fail(*args, **options):
+        raise RuntimeError("while saving") from lost
+
+    monkeypatch.setattr(checkpoints.ocp.CheckpointManager, "save", fail)
     said = r"run/checkpoints was moved or removed: put it back and the same command resumes"
-    with pytest.raises(UserError, match=said), disk_faults(directory):
-        try:
-            raise lost
-        except OSError as error:
-            raise ValueError("while saving") from error
-    with pytest.raises(FileNotFoundError), disk_faults(directory):
+    with pytest.raises(UserError, match=said):
+        metaopt.train("tiny", outer_steps=2, out=tmp_path / "run", quiet=True)
+    monkeypatch.undo()
+    with pytest.raises(FileNotFoundError), disk_faults(RunDirectory(tmp_path)):
         raise FileNotFoundError(2, "No such file", "data.csv")  # of a task of one's own
