@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     _open_standard_streams()
     otherwise = sys.unraisablehook
-    sys.unraisablehook = partial(_interrupt_again, otherwise)
+    sys.unraisablehook = partial(_unraisable, otherwise)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # for a terminal that has not every letter
             stream.reconfigure(errors="backslashreplace")
@@ -81,13 +81,16 @@ def main(argv: list[str] | None = None) -> int:
         _give_up_what_cannot_be_written()
 
 
-def _interrupt_again(otherwise: Callable[[Any], Any], unraisable: Any) -> None:
-    """Ctrl-C in the middle of a garbage collection: Python would forget it, so it is sent again."""
-    if unraisable.exc_type is not KeyboardInterrupt:
+def _unraisable(otherwise: Callable[[Any], Any], unraisable: Any) -> None:
+    """What Python would only print, or forget.
+
+    Ctrl-C in the middle of a garbage collection is sent again, later, when the collection is over.
+    What TensorStore's threads say when Orbax gives up a save is left out: Orbax raises it, too.
+    """
+    if unraisable.exc_type is KeyboardInterrupt:
+        threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
+    elif str(unraisable.exc_value) != "Event loop is closed":
         otherwise(unraisable)
-        return
-    # Later, when the collection is over.
-    threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
 def _open_standard_streams() -> None:

@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 from metaopt.config.kinds import is_a, name_of
 from metaopt.config.registry import find
 from metaopt.core.errors import UserError
-from metaopt.core.files import json_text
+from metaopt.core.files import json_text, parse_json
 from metaopt.estimators import NRES
 from metaopt.estimators.options import Options
 
@@ -118,8 +118,8 @@ def from_json(text: str) -> Config:
       UserError: where the text is not such JSON, naming what is wrong.
     """
     try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        values = parse_json(text)
+    except ValueError as error:
         raise UserError(f"the configuration is not JSON: {error}.") from error
     return _build(Config, values, "")
 

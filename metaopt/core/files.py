@@ -15,7 +15,7 @@ from metaopt.core.errors import UserError
 
 DISK_FAULTS = (
     *("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "EFBIG"),
-    *("EISDIR", "ENOTDIR", "EEXIST"),
+    *("EISDIR", "ENOTDIR", "EEXIST", "ENAMETOOLONG", "ELOOP"),
 )
 """What the operating system says of a disk that is full or cannot be written, and of a folder where
 a file should be or the reverse."""
@@ -37,6 +37,18 @@ def read_text(path: Path) -> str:
     Windows' editors begin it with a byte-order mark and end its lines with two characters.
     """
     return path.read_text(encoding="utf-8-sig")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What a text in JSON says.
+
+    Raises:
+      ValueError: where it is no JSON, or is nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def unused(path: Path) -> Path:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from metaopt.config.schema import to_json
 from metaopt.core.errors import UserError
-from metaopt.core.files import json_text, make_empty_folder, read_text, sha256
+from metaopt.core.files import json_text, make_empty_folder, parse_json, read_text, sha256
 from metaopt.core.sizes import count_of
 from metaopt.core.types import LearnedOptimizer, Theta
 from metaopt.exporting.card import card
@@ -106,7 +106,7 @@ def needs(optimizer: LearnedOptimizer, theta: Theta) -> list[str]:
 def _evaluation(directory: RunDirectory) -> dict[str, Any]:
     """A run's own evaluation."""
     try:
-        content = json.loads(read_text(directory.path / "evaluation.json"))
+        content = parse_json(read_text(directory.path / "evaluation.json"))
         of_theta = content["of"]["theta"] if headlines_in(content) and "rows" in content else None
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         of_theta = None

@@ -16,7 +16,7 @@ from safetensors.numpy import load, save
 
 from metaopt.config.schema import Component
 from metaopt.core.errors import UserError
-from metaopt.core.files import json_text, read_text, sha256, write_atomically
+from metaopt.core.files import json_text, parse_json, read_text, sha256, write_atomically
 from metaopt.core.theta import flatten_theta
 from metaopt.core.types import Theta
 
@@ -85,7 +85,7 @@ def read_artefact(directory: Path) -> Artefact:
         optimizer's.
     """
     try:
-        description = json.loads(read_text(directory / CONFIG))
+        description = parse_json(read_text(directory / CONFIG))
         if "problem" in description and "schema" not in description:
             raise no_optimizer(directory, description["problem"]["name"])
         schema, chosen = description["schema"], description["optimizer"]
@@ -99,7 +99,7 @@ def read_artefact(directory: Path) -> Artefact:
         component = Component(chosen["name"], tuple(chosen["args"]))
         flat = load((directory / THETA).read_bytes())
         with safe_open(directory / THETA, "numpy") as file:
-            header = json.loads((file.metadata() or {}).get("metaopt", "null"))
+            header = parse_json((file.metadata() or {}).get("metaopt", "null"))
         if schema == 1 and header is not None:
             raise _damaged(directory, f"{CONFIG} has schema 1, {THETA} a later one")
         trained = description.get("trained_range")
@@ -184,7 +184,7 @@ def _fault(error: Exception) -> str:
             return str(error)
         case SafetensorError():
             return f"{THETA} is not one of safetensors"
-        case ValueError() | RecursionError():  # of JSON and of UTF-8
+        case ValueError():  # of JSON and of UTF-8
             return f"{CONFIG} or {SUMS} is not readable text"
         case _:
             return f"{CONFIG} does not say what it should"

@@ -4,13 +4,12 @@ A distribution ships optimizers in a package whose folders hold one each, named 
 point group ``metaopt.checkpoints``. `metaopt` itself imports none of them.
 """
 
-import json
 from importlib.resources import files
 from pathlib import Path
 
 from metaopt.config.registry import choose, installed, load_entry
 from metaopt.core.errors import UserError
-from metaopt.core.files import read_text, sha256
+from metaopt.core.files import parse_json, read_text, sha256
 from metaopt.pretrained.artefact import CONFIG, THETA
 from metaopt.pretrained.gains import headlines_in
 
@@ -84,7 +83,7 @@ def summary(path: Path) -> str:
     """
     directory = directory_of(path)
     try:
-        description = json.loads(read_text(directory / CONFIG))
+        description = parse_json(read_text(directory / CONFIG))
         trained = description.get("trained_on")
         what = description["optimizer"]["name"]
         if trained is not None:
@@ -94,7 +93,7 @@ def summary(path: Path) -> str:
         return "damaged"
     for file in (directory / "eval.json", path / "evaluation.json"):
         try:
-            evaluation = json.loads(read_text(file))
+            evaluation = parse_json(read_text(file))
             if evaluation["of"]["theta"] != sha256(directory / THETA):
                 continue
             gains = headlines_in(evaluation)

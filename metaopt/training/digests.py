@@ -4,7 +4,6 @@ Process 0 digests what is left, and puts all of them into one file before the re
 checkpoint of the folder.
 """
 
-import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from metaopt.core.files import json_text, sha256
+from metaopt.core.files import json_text, parse_json, sha256
 
 SUMS = "sha256.json"
 
@@ -61,7 +60,7 @@ def seal(folder: Path) -> None:
     """Writes the digests of a checkpoint that is complete but for its rename."""
     known: dict[str, str] = {}
     for file in folder.glob("*/ocdbt.process_*.sha256"):
-        own = json.loads(file.read_bytes())
+        own = parse_json(file.read_bytes())
         known |= {f"{file.parent.name}/{name}": one for name, one in own.items()}
         file.unlink()
     # Only the items' own files: Orbax writes to those beside them later on.
@@ -76,7 +75,7 @@ def seal(folder: Path) -> None:
 def find_damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint by the digests it carries; ``None`` where they hold."""
     try:
-        sums = json.loads((folder / SUMS).read_bytes())
+        sums = parse_json((folder / SUMS).read_bytes())
         there = {str(file.relative_to(folder)) for file in _files(folder / "state")}
         if unlisted := sorted(there - sums.keys()):
             return f"{SUMS} does not list {unlisted[0]}"

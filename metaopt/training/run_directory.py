@@ -1,7 +1,6 @@
 """A run's directory: what is in it, and whether a configuration may resume it."""
 
 import codecs
-import json
 import os
 import shlex
 import warnings
@@ -12,7 +11,14 @@ from typing import Any
 
 from metaopt.config.schema import Config, from_json, mismatches, to_json
 from metaopt.core.errors import OwnFault, UserError
-from metaopt.core.files import disk_fault, json_text, read_text, unused, write_atomically
+from metaopt.core.files import (
+    disk_fault,
+    json_text,
+    parse_json,
+    read_text,
+    unused,
+    write_atomically,
+)
 from metaopt.core.metric import Metric
 from metaopt.pretrained.artefact import THETA
 
@@ -76,11 +82,11 @@ class RunDirectory:
     def _check_kinds(self) -> None:
         """That there are no files where a run has folders, nor the reverse."""
         for path in (self.checkpoints, self.tensorboard, self.optimizer):
-            if path.exists() and not path.is_dir():
-                raise UserError(f"{path} is a file where a run has a folder: move it elsewhere.")
+            if os.path.lexists(path) and not os.path.isdir(path):
+                raise UserError(f"{path} is no folder, but {_kind(path)}: move it elsewhere.")
         for path in (self.config, self.metrics, self.test_metric):
-            if path.exists() and not path.is_file():
-                raise UserError(f"{path} is a folder where a run has a file: move it elsewhere.")
+            if os.path.lexists(path) and not os.path.isfile(path):
+                raise UserError(f"{path} is no file, but {_kind(path)}: move it elsewhere.")
 
     def newest_checkpoint(self) -> int | None:
         """The outer step of the newest, good or damaged; ``None`` for a run without checkpoints."""
@@ -91,14 +97,15 @@ class RunDirectory:
         """Refuses to start anew where a checkpoint was.
 
         Raises:
-          UserError: where theta was saved, or the metrics are of more than the steps before a
-            checkpoint.
+          UserError: where theta was saved, or the metrics go on after two checkpoints: the first of
+            them was finished then.
         """
         theta = (self.path / THETA, self.optimizer / THETA)
         is_saved = any(file.exists() for file in theta)
         rows = self._rows()[0] if self.metrics.is_file() else []
         done = max((row["step"] for row in rows), default=0)
-        if is_saved or done > checkpoint_every:
+        every = max(checkpoint_every, self.read_config().checkpoint_every)
+        if is_saved or done > 2 * every:
             here = shlex.quote(str(self.path))
             begin = f", with --start-from {here} to begin at the theta saved there" * is_saved
             raise UserError(
@@ -131,7 +138,7 @@ class RunDirectory:
     def read_problem(self) -> str | None:
         """What the run unrolls, by its name; ``None`` where the file is not a run's."""
         try:
-            return str(json.loads(read_text(self.config))["problem"]["name"])
+            return str(parse_json(read_text(self.config))["problem"]["name"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -142,7 +149,7 @@ class RunDirectory:
     def read_test_metric(self) -> Metric:
         """What the test metric is, if there is one; a loss where nothing says it."""
         try:
-            return Metric(**json.loads(read_text(self.test_metric)))
+            return Metric(**parse_json(read_text(self.test_metric)))
         except (OSError, ValueError, TypeError):
             return Metric()
 
@@ -152,7 +159,8 @@ class RunDirectory:
         A file with lines that cannot be read is kept beside the new one.
         """
         rows, unreadable = self._rows() if self.metrics.exists() else ([], 0)
-        kept = [row for row in rows if row["step"] <= step]
+        by_step = {row["step"]: row for row in rows if row["step"] <= step}
+        kept = [by_step[n] for n in sorted(by_step)]
         aside = unused(self.metrics.with_name(f"damaged-{self.metrics.name}"))
         if unreadable:
             self.metrics.rename(aside)
@@ -192,13 +200,23 @@ class RunDirectory:
 def _row(line: bytes) -> dict[str, Any] | None:
     """A line of metrics; ``None`` where it is none."""
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
+        row = parse_json(line)
+    except ValueError:
         return None
+    number = lambda value: (
+        isinstance(value, float) or (isinstance(value, int) and abs(value) < 1 << 63)
+    )
     numbers = isinstance(row, dict) and all(
-        value is None or isinstance(value, int | float) for value in row.values()
+        value is None or number(value) for value in row.values()
     )
     return row if numbers and isinstance(row.get("step"), int) else None
+
+
+def _kind(path: Path) -> str:
+    """What something is that is in the way."""
+    if os.path.islink(path) and not os.path.exists(path):
+        return f"a link to {os.readlink(path)}, which is not there"
+    return "a folder" if os.path.isdir(path) else "a file" if os.path.isfile(path) else "a device"
 
 
 @contextmanager
@@ -206,14 +224,13 @@ def unusable(path: Path) -> Iterator[None]:
     """Turns a folder that cannot be made or opened into a sentence."""
     try:
         yield
-    except OSError as error:
-        if path.is_symlink() and not path.exists():
-            raise UserError(
-                f"{path} is a link to {path.readlink()}, which is not there: make that folder, or "
-                "choose another --out."
-            ) from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        is_link = os.path.islink(path) and not os.path.exists(path)
+        why = f"it is {_kind(path)}" if is_link else getattr(error, "strerror", str(error))
         raise UserError(
-            f"{path} cannot be used as a run directory ({error.strerror}): choose another --out."
+            f"{path} cannot be used as a run directory ({why}): choose another --out."
         ) from error
 
 
@@ -227,6 +244,8 @@ def disk_faults(directory: RunDirectory) -> Iterator[None]:
         if reason is None:
             raise
         saved = directory.newest_checkpoint()
+        if (file := getattr(error, "filename", None)) and str(file) != str(directory.path):
+            reason = f"{Path(os.fsdecode(file)).name}: {reason}"
         then = f"resumes from outer step {saved}" if saved else "starts anew: none was saved"
         raise OwnFault(
             f"{directory.path} cannot be written ({reason}): mend that and the same command {then}."

@@ -214,9 +214,14 @@ def test_a_fault_is_one_sentence_and_code_2(here, args, said, tmp_path):
 
 def test_a_directory_that_cannot_be_made(here, tmp_path):
     (tmp_path / "file").write_text("")
-    code, _, errors = here(tmp_path, "train", "tiny", "--out", "file/run")
-    assert code == 2
-    assert "file/run cannot be used as a run directory" in errors
+    (tmp_path / "link").symlink_to("nowhere")
+    for out in ("file/run", "link", "x" * 300, "a\0b"):
+        code, _, errors = here(tmp_path, "train", "tiny", "--out", out)
+        assert code == 2
+        assert f"{out} cannot be used as a run directory" in errors
+    for command in (["evaluate", "x" * 300], ["compare", "x" * 300], ["export", "x" * 300]):
+        code, _, errors = here(tmp_path, *command)
+        assert code == 2 and "too long" in errors
 
 
 def test_no_checkpoint_that_can_be_read(here, trained, tmp_path):

@@ -62,8 +62,8 @@ def test_ones_own_problem_may_be_double(tmp_path):
     """A sum that only float64 has; the run is another one than in float32."""
 
     def step(theta, state, data):
-        one = jnp.asarray(1.0, jnp.result_type(float)) + theta["x"] * 0
-        return state, ((one + 1e-12 - one) * 1e12).astype(jnp.float32)
+        one = jnp.asarray(1.0, jnp.result_type(float))
+        return state, ((one + 1e-12 - one) * 1e12).astype(jnp.float32) + theta["x"]
 
     problem = metaopt.UnrolledProblem(
         init=lambda theta, data, horizon, key: jnp.zeros(1, jnp.float32),

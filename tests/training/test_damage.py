@@ -43,6 +43,11 @@ def damage(path, how):
             file.write_bytes(content[: len(content) // 2])
         case "bytes":
             file.write_bytes(b"\xff\xfe{}\n3\n" + content[::-1])
+        case "a loop":
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            path.symlink_to(path.name)
+        case "nested":
+            file.write_bytes(b"[" * 100_000 + b"\n")
         case "the other kind":
             is_folder = path.is_dir()
             shutil.rmtree(path) if is_folder else path.unlink(missing_ok=True)
@@ -67,7 +72,7 @@ def test_a_damaged_run_resumes_or_is_refused_in_a_sentence(
     # The evaluation is most of the time, and does not look at the other files.
     is_evaluated = file.startswith(("evaluation", "optimizer"))
     command = COMMAND if is_evaluated else [*COMMAND, "--evaluation.seeds", "0"]
-    for how in ("gone", "empty", "cut", "bytes", "the other kind"):
+    for how in ("gone", "empty", "cut", "bytes", "nested", "the other kind", "a loop"):
         copy = tmp_path / how
         shutil.copytree(run, copy)
         damage(copy / file, how)
@@ -76,7 +81,7 @@ def test_a_damaged_run_resumes_or_is_refused_in_a_sentence(
         if code:
             assert code == 2 and said.startswith("metaopt: "), (how, said)
             lost = file == "config.json" or (file, how) == ("checkpoints", "gone")
-            assert how == "the other kind" or lost, (how, said)
+            assert how in ("the other kind", "a loop") or lost, (how, said)
             assert "Error(" not in said
         else:
             assert metaopt.Run(copy).finished, how
@@ -109,6 +114,31 @@ def test_lines_of_metrics_that_are_lost_are_said_and_a_damaged_file_is_kept(run,
         assert metaopt.read_metrics(file.parent)["step"].tolist() == left
         kept = file.with_name("damaged-metrics.jsonl")
         assert kept.read_bytes() == damaged if kind == "changed" else not kept.exists()
+
+
+def test_lines_that_are_doubled_or_out_of_order_are_put_in_order(run, tmp_path):
+    file = shutil.copytree(run, tmp_path / "copy") / "metrics.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join([*lines[::-1], *lines]))
+    metaopt.train("tiny", outer_steps=4, out=file.parent, quiet=True)
+    assert file.read_bytes().splitlines(keepends=True)[:3] == lines
+
+
+@pytest.mark.parametrize("rows, begins", [(20, True), (21, False)])
+def test_a_run_that_was_killed_while_it_saved_first_begins_anew(rows, begins, run, tmp_path):
+    """Of every 10 steps: the second save waits for the first, and steps after it for the second."""
+    folder = tmp_path / "run"
+    (folder / "checkpoints" / "10.orbax-checkpoint-tmp").mkdir(parents=True)
+    shutil.copy(run / "config.json", folder)
+    row = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
+    lines = [json.dumps(row | {"step": n + 1}) for n in range(rows)]
+    (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    if begins:
+        again = metaopt.train("tiny", outer_steps=2, out=folder, quiet=True)
+        assert again.metrics["step"].tolist() == [1, 2]
+    else:
+        with pytest.raises(metaopt.UserError, match="checkpoints are gone"):
+            metaopt.train("tiny", outer_steps=2, out=folder, quiet=True)
 
 
 def test_files_called_like_checkpoints_are_kept(run, tmp_path):
