@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from metaopt import estimators, learned_optimizers, plotting, tasks
+    from metaopt.config.components import make_task
     from metaopt.config.recipes import recipe
     from metaopt.config.registry import catalogue, choose
     from metaopt.config.schema import (
@@ -81,6 +82,7 @@ __all__ = [
     "learned_optimizers",
     "load",
     "load_theta",
+    "make_task",
     "outer",
     "plot_metrics",
     "plotting",
@@ -130,6 +132,7 @@ _LATER = {
     "learned_optimizers": "metaopt.learned_optimizers",
     "load": "metaopt.pretrained.load:load",
     "load_theta": "metaopt.training.run:load_theta",
+    "make_task": "metaopt.config.components:make_task",
     "outer": "metaopt.core.outer",
     "plot_metrics": "metaopt.training.plots:plot_metrics",
     "plotting": "metaopt.plotting",

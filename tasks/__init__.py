@@ -1,4 +1,7 @@
-"""Inner tasks and unrolled problems. To add one: write a factory, import it here."""
+"""Inner tasks and unrolled problems. To add one: write a factory, import it here.
+
+To add a fixed member of a family: one line in `metaopt.tasks.zoo`.
+"""
 
 from metaopt import Task, UnrolledProblem, factories
 from metaopt.tasks import datasets as datasets
@@ -6,6 +9,9 @@ from metaopt.tasks import image_sets as image_sets
 from metaopt.tasks.analytic import influence_balancing as influence_balancing
 from metaopt.tasks.analytic import linear_recursion as linear_recursion
 from metaopt.tasks.analytic import quadratic as quadratic
+from metaopt.tasks.augment import augment as augment
+from metaopt.tasks.autoencoders import autoencoder as autoencoder
+from metaopt.tasks.autoencoders import vae as vae
 from metaopt.tasks.classic_control import acrobot as acrobot
 from metaopt.tasks.classic_control import cartpole as cartpole
 from metaopt.tasks.classic_control import pendulum as pendulum
@@ -15,6 +21,7 @@ from metaopt.tasks.gymnax_problem import gymnax as gymnax
 from metaopt.tasks.held_out import diabetes_mlp as diabetes_mlp
 from metaopt.tasks.held_out import digits_autoencoder as digits_autoencoder
 from metaopt.tasks.held_out import digits_cnn as digits_cnn
+from metaopt.tasks.image_mlp import image_mlp as image_mlp
 from metaopt.tasks.images import cifar_cnn as cifar_cnn
 from metaopt.tasks.images import fashion_mlp as fashion_mlp
 from metaopt.tasks.locomotion import ant as ant
@@ -24,6 +31,11 @@ from metaopt.tasks.locomotion import humanoid as humanoid
 from metaopt.tasks.locomotion import swimmer as swimmer
 from metaopt.tasks.locomotion import walker2d as walker2d
 from metaopt.tasks.lorenz import lorenz as lorenz
+from metaopt.tasks.quadratics import quadratics as quadratics
+from metaopt.tasks.signals import signal_cnn as signal_cnn
+from metaopt.tasks.signals import signal_mlp as signal_mlp
+from metaopt.tasks.tables import table_mlp as table_mlp
+from metaopt.tasks.zoo import members
 
-TASKS = factories(globals(), Task)
+TASKS = factories(globals(), Task) | members()
 PROBLEMS = factories(globals(), UnrolledProblem)

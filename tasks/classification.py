@@ -1,30 +1,14 @@
 """Small classifiers trained on data sets that fit the device."""
 
-from collections.abc import Callable
+from typing import Any
 
-import flax.linen as nn
-import jax
 import jax.numpy as jnp
-import optax
 
 from metaopt import Task
 from metaopt.tasks import datasets
 from metaopt.tasks.fresh import fresh_parameters
-
-ACTIVATIONS = {"gelu": nn.gelu, "relu": nn.relu, "tanh": nn.tanh}
-
-
-class MLP(nn.Module):
-    """Dense layers, an activation between them: ``[batch, inputs] -> [batch, widths[-1]]``."""
-
-    widths: tuple[int, ...]
-    activation: Callable[[jax.Array], jax.Array]
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        for i, width in enumerate(self.widths):
-            x = nn.Dense(width)(x if i == 0 else self.activation(x))
-        return x
+from metaopt.tasks.layers import ACTIVATIONS, DenseNet
+from metaopt.tasks.supervised import classifier, one_of, positive, positive_all
 
 
 def digits_mlp(
@@ -43,7 +27,7 @@ def digits_mlp(
     Args:
       hidden: widths of the hidden layers.
       batch_size: images a batch.
-      activation: ``"relu"``, ``"gelu"`` or ``"tanh"``.
+      activation: ``"relu"``, ``"gelu"``, ``"silu"`` or ``"tanh"``.
       stream_rows: if given, meta-training has so many training images on the device at a time.
       stream_steps: outer steps after which the next ones take their place.
 
@@ -51,45 +35,26 @@ def digits_mlp(
       ValueError: for a value out of its range.
 
     Examples:
+      >>> import jax
       >>> task = digits_mlp(hidden=(8,))
       >>> params = task.init((), jax.random.key(0))
       >>> sum(leaf.size for leaf in jax.tree.leaves(params))
       610
     """
     hidden = tuple(hidden)
-    if not all(isinstance(width, int) and width > 0 for width in hidden):
-        raise ValueError(f"hidden must hold positive integers, got {hidden!r}.")
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size must be an integer of at least 1, got {batch_size!r}.")
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, got {activation!r}.")
-    if not isinstance(stream_steps, int) or stream_steps < 1:
-        raise ValueError(f"stream_steps must be an integer of at least 1, got {stream_steps!r}.")
-    if stream_rows is not None and (not isinstance(stream_rows, int) or stream_rows < 1):
-        raise ValueError(f"stream_rows must be an integer of at least 1, got {stream_rows!r}.")
-    model = MLP((*hidden, 10), ACTIVATIONS[activation])
-
+    positive_all(hidden=hidden)
+    positive(batch_size=batch_size, stream_steps=stream_steps)
+    one_of(ACTIVATIONS, activation=activation)
+    if stream_rows is not None:
+        positive(stream_rows=stream_rows)
+    model = DenseNet((*hidden, 10), activation)
     init = fresh_parameters(model, 64)
 
-    def batch(data, config, split, key):
-        rows = data[split]
-        if key is None:
-            return rows
-        return datasets.random_rows(rows, batch_size, key)
-
-    def logits(params, batch):
+    def predict(params, batch, key) -> Any:
         return model.apply({"params": params}, batch["image"].astype(jnp.float32) / 16)
 
-    def loss(config, params, batch, key):
-        return optax.softmax_cross_entropy_with_integer_labels(
-            logits(params, batch), batch["label"]
-        ).mean()
-
-    def accuracy(config, params, batch, key):
-        return (logits(params, batch).argmax(axis=-1) == batch["label"]).mean()
-
+    task = classifier(datasets.digits, init, predict, classes=10, batch_size=batch_size)
     if stream_rows is None:
-        return Task(data=datasets.digits, init=init, batch=batch, loss=loss, accuracy=accuracy)
+        return task
     stream = lambda: datasets.digits_stream(rows=stream_rows, steps=stream_steps)
-    first = lambda: stream().window(0)
-    return Task(first, init, batch, loss, stream=stream, accuracy=accuracy)
+    return task._replace(data=lambda: stream().window(0), stream=stream)

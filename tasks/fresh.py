@@ -15,7 +15,9 @@ TRUNCATED = 0.87962566103423978
 """Standard deviation of a standard normal that is cut off at 2."""
 
 
-def fresh_parameters(model: nn.Module, *inputs: int) -> Callable[[Any, Key], PyTree]:
+def fresh_parameters(
+    model: nn.Module, *inputs: int | tuple[int, ...], scale: float = 1.0
+) -> Callable[[Any, Key], PyTree]:
     """``(config, key) -> params``, distributed as Flax's own ``model.init`` has them by default.
 
     Kernels are truncated normal with variance 1 / fan-in (LeCun), biases 0, scales 1. Flax draws
@@ -23,7 +25,8 @@ def fresh_parameters(model: nn.Module, *inputs: int) -> Callable[[Any, Key], PyT
 
     Args:
       model: of layers with these three kinds of parameters, as `flax.linen.Dense` and `Conv`.
-      *inputs: the shape of one input.
+      *inputs: the shape of one input; or a shape for each, where the model takes several.
+      scale: what the kernels are multiplied by.
 
     Raises:
       ValueError: for a parameter of another kind.
@@ -33,8 +36,10 @@ def fresh_parameters(model: nn.Module, *inputs: int) -> Callable[[Any, Key], PyT
       >>> params["kernel"].shape, params["bias"].tolist()
       ((4, 3), [0.0, 0.0, 0.0])
     """
-    example = jax.ShapeDtypeStruct((1, *inputs), jnp.float32)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), example)["params"]
+    several = inputs if all(isinstance(shape, tuple) for shape in inputs) else (inputs,)
+    examples = [jax.ShapeDtypeStruct((1, *shape), jnp.float32) for shape in several]
+    keys = {name: jax.random.key(0) for name in ("params", "dropout")}
+    shapes = jax.eval_shape(model.init, keys, *examples)["params"]
     leaves, structure = jax.tree.flatten_with_path(shapes)
     named = [(str(path[-1].key), leaf.shape) for path, leaf in leaves]
     for name, _ in named:
@@ -44,9 +49,8 @@ def fresh_parameters(model: nn.Module, *inputs: int) -> Callable[[Any, Key], PyT
     ends = np.cumsum(sizes)
 
     def init(config: Any, key: Key) -> PyTree:
-        drawn = (
-            jax.random.truncated_normal(key, -2.0, 2.0, (int(ends[-1]),), jnp.float32) / TRUNCATED
-        )
+        drawn = jax.random.truncated_normal(key, -2.0, 2.0, (int(ends[-1]),), jnp.float32)
+        drawn = drawn / (TRUNCATED / scale)
 
         def leaf(name, shape, end, size):
             if name != "kernel":

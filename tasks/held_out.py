@@ -9,11 +9,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from metaopt import Task
 from metaopt.tasks import datasets
 from metaopt.tasks.fresh import fresh_parameters
+from metaopt.tasks.layers import DenseNet
+from metaopt.tasks.supervised import batches, classifier, positive
 
 PIXEL_VARIANCE = 0.1414
 
@@ -26,16 +27,6 @@ class _ConvNet(nn.Module):
         for _ in range(2):
             x = nn.relu(nn.Conv(self.channels, (3, 3), strides=2)(x))
         return nn.Dense(10)(x.mean(axis=(-3, -2)))
-
-
-class _MLP(nn.Module):
-    widths: tuple[int, ...]
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        for width in self.widths[:-1]:
-            x = nn.tanh(nn.Dense(width)(x))
-        return nn.Dense(self.widths[-1])(x)
 
 
 def digits_cnn(*, channels: int = 16, batch_size: int = 64) -> Task:
@@ -56,22 +47,15 @@ def digits_cnn(*, channels: int = 16, batch_size: int = 64) -> Task:
       >>> sum(leaf.size for leaf in jax.tree.leaves(params))
       2650
     """
-    _positive(channels=channels, batch_size=batch_size)
+    positive(channels=channels, batch_size=batch_size)
     model = _ConvNet(channels)
     images = lambda rows: rows["image"].astype(jnp.float32).reshape(-1, 8, 8, 1) / 16
 
-    logits: Any = lambda params, batch: model.apply({"params": params}, images(batch))
-
-    def loss(config, params, batch, key):
-        return optax.softmax_cross_entropy_with_integer_labels(
-            logits(params, batch), batch["label"]
-        ).mean()
-
-    def accuracy(config, params, batch, key):
-        return (logits(params, batch).argmax(axis=-1) == batch["label"]).mean()
+    def predict(params, batch, key) -> Any:
+        return model.apply({"params": params}, images(batch))
 
     init = fresh_parameters(model, 8, 8, 1)
-    return Task(datasets.digits, init, _batches(batch_size), loss, accuracy=accuracy)
+    return classifier(datasets.digits, init, predict, classes=10, batch_size=batch_size)
 
 
 def digits_autoencoder(*, code: int = 16, batch_size: int = 64) -> Task:
@@ -92,15 +76,15 @@ def digits_autoencoder(*, code: int = 16, batch_size: int = 64) -> Task:
       >>> sum(leaf.size for leaf in jax.tree.leaves(params))
       2128
     """
-    _positive(code=code, batch_size=batch_size)
-    model = _MLP((code, 64))
+    positive(code=code, batch_size=batch_size)
+    model = DenseNet((code, 64), "tanh")
 
     def loss(config, params, batch, key):
         x = batch["image"].astype(jnp.float32) / 16
         return jnp.square(model.apply({"params": params}, x) - x).mean() / PIXEL_VARIANCE
 
     init = fresh_parameters(model, 64)
-    return Task(datasets.digits, init, _batches(batch_size), loss)
+    return Task(datasets.digits, init, batches(batch_size), loss)
 
 
 def diabetes_mlp(*, hidden: int = 32, batch_size: int = 32) -> Task:
@@ -121,26 +105,12 @@ def diabetes_mlp(*, hidden: int = 32, batch_size: int = 32) -> Task:
       >>> sum(leaf.size for leaf in jax.tree.leaves(params))
       385
     """
-    _positive(hidden=hidden, batch_size=batch_size)
-    model = _MLP((hidden, 1))
+    positive(hidden=hidden, batch_size=batch_size)
+    model = DenseNet((hidden, 1), "tanh")
 
     def loss(config, params, batch, key):
         predicted: Any = model.apply({"params": params}, batch["features"])
         return jnp.square(predicted[:, 0] - batch["label"]).mean()
 
     init = fresh_parameters(model, 10)
-    return Task(lambda: datasets.tabular("diabetes"), init, _batches(batch_size), loss)
-
-
-def _batches(size: int):
-    def batch(data, config, split, key):
-        rows = data[split]
-        return rows if key is None else datasets.random_rows(rows, size, key)
-
-    return batch
-
-
-def _positive(**sizes) -> None:
-    for name, value in sizes.items():
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a positive integer, got {value!r}.")
+    return Task(lambda: datasets.tabular("diabetes"), init, batches(batch_size), loss)

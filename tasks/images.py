@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import optax
 
 from metaopt import Task
-from metaopt.tasks import datasets, image_sets
-from metaopt.tasks.classification import MLP
+from metaopt.tasks import image_sets
 from metaopt.tasks.fresh import fresh_parameters
+from metaopt.tasks.layers import DenseNet
+from metaopt.tasks.supervised import batches, positive, positive_all
 
 CLIP = 1.5 * math.log(10)
 """A blind guess of ten classes costs log 10 nats."""
@@ -41,7 +42,7 @@ class _FlatMLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return MLP(self.widths, nn.gelu, name="mlp")(x.reshape(*x.shape[:-3], -1))
+        return DenseNet(self.widths, "gelu", name="mlp")(x.reshape(*x.shape[:-3], -1))
 
 
 def fashion_mlp(
@@ -73,8 +74,7 @@ def fashion_mlp(
       4522
     """
     hidden = tuple(hidden)
-    if not all(isinstance(width, int) and width > 0 for width in hidden):
-        raise ValueError(f"hidden must hold positive integers, got {hidden!r}.")
+    positive_all(hidden=hidden)
     widths = (*hidden, image_sets.source_of(dataset).classes)
     return _classifier(_FlatMLP(widths), dataset, side, batch_size, single_sequence)
 
@@ -124,16 +124,10 @@ def _classifier(
     single_sequence: bool,
     clip: float = math.inf,
 ) -> Task:
-    for name, value in (("side", side), ("batch_size", batch_size)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be an integer of at least 1, got {value!r}.")
+    positive(side=side, batch_size=batch_size)
     channels = image_sets.source_of(dataset).shape[-1]
 
     init = fresh_parameters(model, side, side, channels)
-
-    def batch(data, config, split, key):
-        rows = data[split]
-        return rows if key is None else datasets.random_rows(rows, batch_size, key)
 
     def logits(params, batch):
         return model.apply({"params": params}, batch["image"].astype(jnp.float32) / 255)
@@ -156,7 +150,7 @@ def _classifier(
     return Task(
         data=lambda: image_sets.images(dataset, side=side),
         init=init,
-        batch=batch,
+        batch=batches(batch_size),
         loss=loss,
         accuracy=accuracy,
         outer_loss=clipped if clip < math.inf else None,

@@ -102,7 +102,7 @@ def test_gated_adam_starts_as_scheduled_adam_and_leaves_what_has_no_gradient():
         assert (np.asarray(updates[name])[grad != 0] != 0).all()
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", [n for n in TASKS if not isinstance(TASKS[n], partial)])
 def test_task(name):
     """Batches of every split, a loss that a gradient step lowers, the whole split without a key."""
     task = TASKS[name]()
@@ -173,7 +173,7 @@ def test_entry_points_carry_the_catalogues():
             {"batch_size": 0},
             "batch_size must be an integer of at least 1, got 0",
         ),
-        (TASKS["digits_mlp"], {"activation": "sine"}, "['gelu', 'relu', 'tanh'], got 'sine'"),
+        (TASKS["digits_mlp"], {"activation": "sine"}, "'gelu', 'relu', 'silu', 'tanh', got 'sine'"),
         (TASKS["quadratic"], {"dim": 0}, "dim must be at least 1"),
         (PROBLEMS["linear_recursion"], {"loss": "cubic"}, "'linear' or 'quadratic', got 'cubic'"),
         (LEARNED_OPTIMIZERS["mlp"], {"hidden": ()}, "one or more positive integers, got ()"),
@@ -238,7 +238,7 @@ def test_arguments_of_another_type_are_refused_by_name(kind):
     wrong = {int: "2.5", float: "three", bool: "1", str: "7"}
     tried = 0
     for name, factory in catalogue(kind).items():
-        for argument, type_of in get_type_hints(factory).items():
+        for argument, type_of in get_type_hints(getattr(factory, "func", factory)).items():
             if type_of in wrong and argument != "return":
                 component = Component(name, (f"{argument}={wrong[type_of]}",))
                 with pytest.raises(UserError, match=f"{argument} must be {type_of.__name__}, got"):

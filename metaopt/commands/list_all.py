@@ -1,6 +1,7 @@
 """``metaopt list``: what there is to choose from."""
 
 from dataclasses import dataclass
+from functools import partial
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,18 @@ class List:
 
         first_line = lambda factory: (factory.__doc__ or "").strip().partition("\n")[0]
         lines = lambda entries: {name: first_line(entries[name]) for name in sorted(entries)}
+        tasks = catalogue("task")
+        members = {name: one for name, one in tasks.items() if isinstance(one, partial)}
+        families: dict[str, list[str]] = {}
+        for name, one in members.items():
+            families.setdefault(one.func.__name__, []).append(name)
         trained = shipped.shipped() | shipped.local()
         kinds: dict[str, dict[str, str]] = {
             "recipes": {name: summary(it) for name, it in catalogue("recipe").items()},
-            "tasks": lines(catalogue("task")),
+            "tasks": lines({name: tasks[name] for name in tasks.keys() - members.keys()}),
+            "tasks that are fixed members of one of these": {
+                family: ", ".join(names) for family, names in sorted(families.items())
+            },
             "problems": lines(catalogue("problem")),
             "learned optimizers": lines(catalogue("learned optimizer")),
             "estimators": lines(catalogue("estimator")),

@@ -1,6 +1,7 @@
 """From names and arguments to the objects they stand for."""
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any, get_type_hints
 
@@ -9,6 +10,7 @@ from metaopt.config.registry import Kind, catalogue, choose
 from metaopt.config.schema import Component, parse_args
 from metaopt.core import inner
 from metaopt.core.errors import UserError
+from metaopt.core.types import Task
 
 
 def make(kind: Kind, component: Component) -> Any:
@@ -22,6 +24,25 @@ def make(kind: Kind, component: Component) -> Any:
         options = options | {"training": inner.training}  # so that the error lists it
     factory = choose(kind, component.name, options)
     return call(factory, f"{kind} {component.name!r}", parse_args(component.args))
+
+
+def make_task(text: str) -> Task:
+    """The task of a name, also with arguments in JSON; public as `metaopt.make_task`.
+
+    Args:
+      text: as ``"digits_mlp"``, ``"digits_mlp hidden=[64]"`` or ``"digits_mlp:hidden=[64]"``.
+
+    Raises:
+      UserError: for a task that there is not, or a value that it refuses.
+
+    Examples:
+      >>> import jax
+      >>> params = make_task("digits_mlp hidden=[8]").init((), jax.random.key(0))
+      >>> sum(leaf.size for leaf in jax.tree.leaves(params))
+      610
+    """
+    name, *args = text.split() if len(text.split()) > 1 else re.split(r":(?=\w+=)", text.strip())
+    return make("task", Component(name, tuple(args)))
 
 
 def call(factory: Callable[..., Any], what: str, arguments: dict[str, Any], *positional) -> Any:
@@ -56,6 +77,6 @@ def call(factory: Callable[..., Any], what: str, arguments: dict[str, Any], *pos
 def _kinds(factory: Callable[..., Any]) -> dict[str, Any]:
     """The types of its arguments, where they can be known."""
     try:
-        return get_type_hints(factory)
+        return get_type_hints(getattr(factory, "func", factory))  # also of a partial
     except (NameError, TypeError, AttributeError):
         return {}

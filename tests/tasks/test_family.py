@@ -165,7 +165,7 @@ def test_unknown_tables_and_sizes_are_refused():
         datasets.tabular("beer")
     with pytest.raises(ValueError, match="max_width must be an integer of at least 4, got 2"):
         TASKS["small_mlps"](max_width=2)
-    with pytest.raises(ValueError, match="channels must be a positive integer, got 0"):
+    with pytest.raises(ValueError, match="channels must be an integer of at least 1, got 0"):
         TASKS["digits_cnn"](channels=0)
 
 

@@ -1,0 +1,60 @@
+"""Layers that the tasks' networks are made of, beside Flax's own."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu": nn.gelu,
+    "relu": nn.relu,
+    "silu": nn.silu,
+    "tanh": nn.tanh,
+}
+NORMS = (None, "batch", "layer")
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation by the statistics of the batch at hand; there are no running ones."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        axes = tuple(range(x.ndim - 1))
+        mean = x.mean(axis=axes, keepdims=True)
+        variance = jnp.square(x - mean).mean(axis=axes, keepdims=True)
+        scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
+        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
+        return (x - mean) * jax.lax.rsqrt(variance + 1e-5) * scale + bias
+
+
+def normalised(x: jax.Array, norm: str | None) -> jax.Array:
+    """``x`` after the norm of a name, inside a compact Flax module; as it is for ``None``."""
+    if norm is None:
+        return x
+    return BatchNorm()(x) if norm == "batch" else nn.LayerNorm()(x)
+
+
+class DenseNet(nn.Module):
+    """Dense layers, each but the last with norm, activation and dropout behind it.
+
+    Attributes:
+      widths: of the layers, the last one included.
+      activation: a name of `ACTIVATIONS`.
+      norm: of `NORMS`.
+      dropout: the fraction that is left out; drawn from the random stream ``"dropout"``.
+    """
+
+    widths: tuple[int, ...]
+    activation: str = "relu"
+    norm: str | None = None
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for width in self.widths[:-1]:
+            x = normalised(nn.Dense(width)(x), self.norm)
+            x = ACTIVATIONS[self.activation](x)
+            if self.dropout:
+                x = nn.Dropout(self.dropout, deterministic=False)(x)
+        return nn.Dense(self.widths[-1])(x)
