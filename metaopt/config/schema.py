@@ -67,6 +67,8 @@ class Config:
     """The learned optimizer."""
     mixture: tuple[str, ...] = ()
     """Further tasks to train theta on, an estimator each: NAME, or 'NAME ARGUMENT=VALUE ...'."""
+    mixture_weights: tuple[float, ...] = ()
+    """Of the task and of each of the mixture, in their mean; all the same if not given."""
     normalise_mixture: bool = False
     """Divide each task's meta-gradient by the running root mean square of its norm."""
     estimator: Options = field(default_factory=NRES)

@@ -73,7 +73,8 @@ def subject_of(target: str) -> Subject:
 
 def _first_task(config: Config) -> Config:
     """A mixture's first task alone; what the run started from may be gone."""
-    return dataclasses.replace(config, mixture=(), normalise_mixture=False, start_from=None)
+    alone: dict[str, Any] = {"mixture": (), "mixture_weights": (), "normalise_mixture": False}
+    return dataclasses.replace(config, **alone, start_from=None)
 
 
 def candidates(

@@ -2,10 +2,12 @@
 
     g = mean_i g_i,  or, normalised,  mean_i g_i / sqrt(v_i),  v_i <- 0.9 v_i + 0.1 |g_i|^2
 
-(v corrected for its start), so that a problem with large losses does not drown the others.
+(v corrected for its start), so that a problem with large losses does not drown the others. The mean
+may be a weighted one.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -32,7 +34,10 @@ class Part(NamedTuple):
 
 
 def mixture(
-    parts: Mapping[str, GradientEstimator], *, normalise: bool = False
+    parts: Mapping[str, GradientEstimator],
+    *,
+    weights: Sequence[float] | None = None,
+    normalise: bool = False,
 ) -> GradientEstimator:
     """The estimator of several problems' mean gradient.
 
@@ -42,10 +47,11 @@ def mixture(
 
     Args:
       parts: estimators by name, each of a problem with the same theta.
+      weights: of the mean, one a part; all the same if not given. The loss is weighted, too.
       normalise: divide each estimate by the running root mean square of its norm.
 
     Raises:
-      ValueError: for no parts at all.
+      ValueError: for no parts at all, or weights that are not one a part and above 0.
 
     Examples:
       >>> from metaopt.estimators import nres
@@ -61,6 +67,12 @@ def mixture(
     """
     if not parts:
         raise ValueError("a mixture needs at least one part.")
+    shares = [1.0] * len(parts) if weights is None else [float(weight) for weight in weights]
+    if len(shares) != len(parts) or not all(0 < share < math.inf for share in shares):
+        raise ValueError(
+            f"weights must be {len(parts)} finite numbers above 0, one for each of "
+            f"{', '.join(parts)}, got {shares}."
+        )
 
     def init(theta: Theta, data: PyTree, key: Key) -> tuple[Part, ...]:
         def start(i, estimator):
@@ -87,7 +99,7 @@ def mixture(
                 said = said._replace(grad=optax.tree.scale(scale, said.grad))
             after.append(Part(inner, square, seen))
             estimates[name] = said
-        return _average(estimates), tuple(after)
+        return _average(estimates, shares), tuple(after)
 
     def resize(theta: Theta, state: tuple[Part, ...], data: PyTree, key: Key):
         def resized(i, part, estimator):
@@ -104,14 +116,16 @@ def mixture(
     return GradientEstimator(init, estimate, resize if can else None)
 
 
-def _average(estimates: dict[str, Estimate]) -> Estimate:
-    """The mean of the finite ones, with every one's metrics under its name."""
+def _average(estimates: dict[str, Estimate], shares: Sequence[float]) -> Estimate:
+    """The weighted mean of the finite ones, with every one's metrics under its name."""
     parts = list(estimates.values())
     finite = jnp.stack([jnp.isfinite(optax.tree.norm(e.grad)) for e in parts])
+    weight = finite.astype(jnp.float32) * jnp.array(shares, jnp.float32)
+    by = lambda column, leaves: column.reshape(-1, *[1] * leaves[0].ndim)
     # Where no part is finite this is 0/0: the outer step sees a NaN and skips the update.
     mean = lambda *leaves: (
-        jnp.where(finite.reshape(-1, *[1] * leaves[0].ndim), jnp.stack(leaves), 0).sum(axis=0)
-        / finite.sum().astype(leaves[0].dtype)
+        jnp.where(by(finite, leaves), by(weight, leaves) * jnp.stack(leaves), 0).sum(axis=0)
+        / weight.sum()
     )
     metrics = {
         f"{name}/{metric}": value

@@ -165,7 +165,8 @@ def _advance(
 def _zeros(keys: jax.Array, shape: jax.ShapeDtypeStruct) -> jax.Array:
     """Nothing yet; a key in place of a key."""
     if jax.dtypes.issubdtype(shape.dtype, jax.dtypes.prng_key):
-        return jnp.broadcast_to(keys.reshape(-1, *[1] * (shape.ndim - 1)), shape.shape)
+        spread = jnp.broadcast_to(keys.reshape(-1, *[1] * (shape.ndim - 1)), shape.shape)
+        return spread.copy()  # a buffer of its own, so that the state can be donated
     return jnp.zeros(shape.shape, shape.dtype)
 
 

@@ -87,17 +87,24 @@ def _adamw(rate) -> optax.GradientTransformation:
     return optax.adamw(rate, weight_decay=1e-2)
 
 
+def _sgdm(rate) -> optax.GradientTransformation:
+    return optax.sgd(rate, momentum=0.9)
+
+
 BASELINES: dict[str, Baseline] = {
     "adam": constant(optax.adam),
     "adam_cosine": cosine(optax.adam),
     "adamw": constant(_adamw),
     "adamw_cosine": cosine(_adamw),
     "lion": constant(optax.lion),
+    "lion_cosine": cosine(optax.lion),
     "muon": constant(optax.contrib.muon),
+    "muon_cosine": cosine(optax.contrib.muon),
     "nadam": constant(optax.nadam),
     "rmsprop": constant(optax.rmsprop),
     "sgd": constant(optax.sgd),
-    "sgdm": constant(lambda rate: optax.sgd(rate, momentum=0.9)),
+    "sgdm": constant(_sgdm),
+    "sgdm_cosine": cosine(_sgdm),
 }
 """Name -> baseline. To add one: a line here."""
 

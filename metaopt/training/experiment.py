@@ -123,7 +123,7 @@ def build(config: Config, own: Own = NOTHING) -> Experiment:
         raise UserError("test_every is set, but the problem has no test loss: leave it out.")
     is_made = isinstance(own.estimator, GradientEstimator)
     vector = UNCHANGED if is_made else vector_of(problem.init_theta)
-    if config.mixture or config.normalise_mixture:
+    if config.mixture or config.mixture_weights or config.normalise_mixture:
         problem, estimator = _mixture(config, problem, vector)
     elif is_made:
         estimator = _made(cast(GradientEstimator, own.estimator))
@@ -242,7 +242,11 @@ def _mixture(
 
     def estimator(mesh: Mesh | None) -> GradientEstimator:
         made = {name: on(mesh) for name, on in parts.items()}
-        return mixture(made, normalise=config.normalise_mixture)
+        weights = config.mixture_weights or None
+        try:
+            return mixture(made, weights=weights, normalise=config.normalise_mixture)
+        except ValueError as error:
+            raise UserError(f"mixture_weights: {error}") from error
 
     data = lambda: tuple(problem.data() for problem in problems.values())
     return first._replace(data=data), estimator

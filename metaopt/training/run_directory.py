@@ -244,8 +244,9 @@ def disk_faults(directory: RunDirectory) -> Iterator[None]:
         if reason is None:
             raise
         saved = directory.newest_checkpoint()
-        if (file := getattr(error, "filename", None)) and str(file) != str(directory.path):
-            reason = f"{Path(os.fsdecode(file)).name}: {reason}"
+        file = getattr(error, "filename", None)
+        if isinstance(file, str | Path) and Path(file).parent == directory.path:
+            reason = f"{Path(file).name}: {reason}"
         then = f"resumes from outer step {saved}" if saved else "starts anew: none was saved"
         raise OwnFault(
             f"{directory.path} cannot be written ({reason}): mend that and the same command {then}."

@@ -55,6 +55,23 @@ def test_the_mean_of_gradients_and_losses():
     assert found.loss == 3 and found.metrics["unroll_steps"] == 6 and found.metrics["b/loss"] == 5
 
 
+def test_weights_are_of_the_mean_and_of_what_is_left_of_it():
+    parts = {"a": constant(1.0), "b": constant(4.0, np.nan)}
+    found = run(mixture(parts, weights=(3, 1)), 2, DATA)
+    np.testing.assert_allclose(found[0].grad, 1.75)
+    np.testing.assert_allclose(found[1].grad, 1.0)
+    assert [float(one.loss) for one in found] == [2, 1]
+    for weights in ((1,), (1, 0), (1, np.inf), (1, -2)):
+        with pytest.raises(ValueError, match=r"weights must be 2 .* for each of a, b, got \["):
+            mixture(parts, weights=weights)
+    config = dataclasses.replace(TINY, mixture_weights=(1.0, 2.0))
+    with pytest.raises(UserError, match="mixture_weights: weights must be 3 "):
+        build(config)
+    for lacking in ({"mixture_weights": (2.0,)}, {"normalise_mixture": True}):
+        with pytest.raises(UserError, match="at least one task in --mixture"):
+            build(dataclasses.replace(RECIPES["tiny"], **lacking))
+
+
 def test_a_part_that_is_not_finite_is_left_out():
     found = run(mixture({"a": constant(1.0), "b": constant(np.nan)}), 1, DATA)[0]
     np.testing.assert_allclose(found.grad, 1.0)
