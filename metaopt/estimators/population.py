@@ -7,6 +7,7 @@ particles say of the gradient. An estimator only supplies how a particle starts 
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -30,9 +31,6 @@ from metaopt.estimators.stagger import all_phases, chosen_to_stay, phases_beside
 from metaopt.parallel.chunks import advance_in_chunks, affordable
 from metaopt.parallel.sharding import over_particles
 
-WHOLE = 1 << 24
-"""An episode, in the parts in which phases are counted: as fine as float32 is below 1."""
-
 
 class Population(NamedTuple):
     """The estimator's state. Axis 0 of every leaf is the particle.
@@ -40,8 +38,7 @@ class Population(NamedTuple):
     Attributes:
       carry: what the estimator keeps, ``[N, ...]``.
       episode: `Episode` ``[N]``.
-      remaining: ``[N]`` int32, inner steps until the particle starts anew; 0: it does so next, and
-        below 0: it does so in the phase ``-remaining / WHOLE`` of an episode.
+      remaining: ``[N]`` int32, inner steps until the particle starts anew; 0: it does so next.
       updates: ``[N]`` int32, outer steps done; the same for all.
       uncounted: ``[N]`` int32, windows of burning in that no metric has counted yet.
     """
@@ -92,23 +89,20 @@ def make_estimator(
     require_valid_end(problem)
     index = jnp.arange(rollout.particles)
     on_devices = partial(over_particles, mesh=rollout.mesh)
-    burn_in_share = on_devices(partial(_burn_in_share, kernel, rollout, problem))
+    start_share = on_devices(partial(_start_share, kernel, rollout, problem))
+    # Beginnings of episodes only would be a bias; a run that exists has steps to spare.
+    burning_in = replace(rollout, first_episode="burn_in")
+    join_share = on_devices(partial(_start_share, kernel, burning_in, problem))
     estimate_share = on_devices(partial(_estimate_share, kernel, rollout, problem))
 
-    def burn_in(theta, data, key, phases, updates) -> Population:
+    def start_all(start, theta, data, key, phases, updates) -> Population:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
-        return burn_in_share((theta, data, updates), (keys, phases))[1]
+        return start((theta, data, updates), (keys, phases))[1]
 
     def init(theta: Theta, data: PyTree, key: Key) -> Population:
         episodes_key, phases_key = jax.random.split(key)
         phases = all_phases(rollout.stagger, rollout.particles, phases_key)
-        if rollout.first_episode == "burn_in":
-            return burn_in(theta, data, episodes_key, phases, jnp.int32(0))
-        # The first estimate starts them: a program less to compile.
-        some = jax.vmap(lambda i: jax.random.fold_in(episodes_key, i))(index)
-        like = jax.eval_shape(burn_in, theta, data, episodes_key, phases, jnp.int32(0))
-        nothing = jax.tree.map(partial(_zeros, some), like)
-        return nothing._replace(remaining=-jnp.round(phases * WHOLE).astype(jnp.int32))
+        return start_all(start_share, theta, data, episodes_key, phases, jnp.int32(0))
 
     def estimate(theta: Theta, state: Population, data: PyTree, key: Key):
         sums, (state, _) = estimate_share((theta, data, key), (state, index))
@@ -120,18 +114,15 @@ def make_estimator(
 
     def resize(theta: Theta, state: Population, data: PyTree, key: Key) -> Population:
         left = state.remaining.astype(jnp.float32) / state.episode.horizon.astype(jnp.float32)
-        waiting = state.remaining.astype(jnp.float32) / -WHOLE
-        present = jnp.where(state.episode.horizon > 0, (1.0 - left) % 1.0, waiting)
-        count = len(left)
+        present, count = (1.0 - left) % 1.0, len(left)
         if count >= rollout.particles:
             stay = chosen_to_stay(rollout.stagger, present, rollout.particles)
             return jax.tree.map(lambda leaf: leaf[stay], state)
         episodes_key, phases_key = jax.random.split(key)
         beside = phases_beside(rollout.stagger, present, rollout.particles, phases_key)
         # All N are started, so that the devices divide them; only those that are new are taken.
-        # Beginnings of episodes only would be a bias; a run that exists has steps to spare.
         phases = jnp.concatenate([jnp.zeros_like(present), beside])
-        started = burn_in(theta, data, episodes_key, phases, state.updates[0])
+        started = start_all(join_share, theta, data, episodes_key, phases, state.updates[0])
         extend = lambda old, new: jnp.concatenate([old, new[count:]])
         return jax.tree.map(extend, state, started)
 
@@ -162,25 +153,10 @@ def _advance(
     return particle, window._replace(carry=())  # it is in the particle
 
 
-def _zeros(keys: jax.Array, shape: jax.ShapeDtypeStruct) -> jax.Array:
-    """Nothing yet; a key in place of a key."""
-    if jax.dtypes.issubdtype(shape.dtype, jax.dtypes.prng_key):
-        spread = jnp.broadcast_to(keys.reshape(-1, *[1] * (shape.ndim - 1)), shape.shape)
-        return spread.copy()  # a buffer of its own, so that the state can be donated
-    return jnp.zeros(shape.shape, shape.dtype)
-
-
-def _behind(rollout: Rollout, phase: jax.Array, horizon: jax.Array) -> jax.Array:
-    """By how many windows a particle of a phase is into an episode, int32."""
-    windows = horizon // rollout.window
-    # The small number is for fractions that are a rounding error below a whole window.
-    return jnp.floor(phase * windows.astype(jnp.float32) + 1e-4).astype(jnp.int32) % windows
-
-
-def _burn_in_share(
+def _start_share(
     kernel: ParticleKernel, rollout: Rollout, problem: UnrolledProblem, replicated, share
 ):
-    """A device's share of the particles, each unrolled to its phase."""
+    """A device's share of the particles, each in its phase."""
     theta, data, updates = replicated
     keys, phases = share
     start = partial(_start_episode, kernel, rollout, theta, data)
@@ -188,7 +164,11 @@ def _burn_in_share(
     particles: Population | MortalPopulation = started
     if problem.done is not None:
         particles = MortalPopulation(*started, no_lives(len(keys)))
-    behind = _behind(rollout, phases, particles.episode.horizon)
+    windows = particles.episode.horizon // rollout.window  # [n]
+    # The small number is for fractions that are a rounding error below a whole window.
+    behind = jnp.floor(phases * windows.astype(jnp.float32) + 1e-4).astype(jnp.int32) % windows
+    if rollout.first_episode == "short":
+        return (), particles._replace(remaining=particles.remaining - behind * rollout.window)
     advance = partial(_advance, kernel, rollout, theta, data)
 
     def burn_in(carry):
@@ -211,8 +191,6 @@ def _estimate_share(
     def restart(i):
         own = jax.random.fold_in(key, index[i])
         started = _start_episode(kernel, rollout, theta, data, own, state.updates[i])
-        behind = _behind(rollout, state.remaining[i] / -WHOLE, started.episode.horizon)
-        started = started._replace(remaining=started.remaining - behind * rollout.window)
         if not isinstance(state, MortalPopulation):
             return started
         return MortalPopulation(*started, jax.tree.map(lambda leaf: leaf[i], state.lives))

@@ -290,7 +290,6 @@ def test_health_is_what_the_particles_say():
     problem = linear_recursion(dim=DIM)
     estimator = make("nres", problem, particles=6, stagger="none")
     state = estimator.init(THETA, (), jax.random.key(0))
-    _, state = estimator.estimate(THETA, state, (), jax.random.key(1))
     estimate, _ = estimator.estimate(THETA, state, (), jax.random.key(1))
     single = make("nres", problem, particles=1, stagger="none")
     each = []
