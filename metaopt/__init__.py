@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from metaopt.core.factories import factories
     from metaopt.core.metric import Metric
     from metaopt.core.running import Observations, RunningStatistics
+    from metaopt.core.sizes import flops_of
     from metaopt.core.theta import flatten_theta, unflatten_theta
     from metaopt.core.types import (
         Estimate,
@@ -77,6 +78,7 @@ __all__ = [
     "export",
     "factories",
     "flatten_theta",
+    "flops_of",
     "import_theta",
     "inner",
     "learned_optimizers",
@@ -127,6 +129,7 @@ _LATER = {
     "export": "metaopt.exporting.export:export",
     "factories": "metaopt.core.factories:factories",
     "flatten_theta": "metaopt.core.theta:flatten_theta",
+    "flops_of": "metaopt.core.sizes:flops_of",
     "import_theta": "metaopt.pretrained.importer:import_theta",
     "inner": "metaopt.core.inner",
     "learned_optimizers": "metaopt.learned_optimizers",

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from metaopt import Task
 from metaopt.tasks import datasets
 from metaopt.tasks.fresh import fresh_parameters
-from metaopt.tasks.layers import DenseNet
+from metaopt.tasks.layers import Conv, DenseNet
 from metaopt.tasks.supervised import batches, classifier, positive
 
 PIXEL_VARIANCE = 0.1414
@@ -25,7 +25,7 @@ class _ConvNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         for _ in range(2):
-            x = nn.relu(nn.Conv(self.channels, (3, 3), strides=2)(x))
+            x = nn.relu(Conv(self.channels, (3, 3), strides=2)(x))
         return nn.Dense(10)(x.mean(axis=(-3, -2)))
 
 

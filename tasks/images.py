@@ -13,7 +13,7 @@ import optax
 from metaopt import Task
 from metaopt.tasks import image_sets
 from metaopt.tasks.fresh import fresh_parameters
-from metaopt.tasks.layers import DenseNet
+from metaopt.tasks.layers import Conv, DenseNet
 from metaopt.tasks.supervised import batches, positive, positive_all
 
 CLIP = 1.5 * math.log(10)
@@ -26,7 +26,7 @@ class _ConvNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         for _ in range(4):
-            x = _halved(nn.relu(nn.Conv(32, (3, 3))(x)))
+            x = _halved(nn.relu(Conv(32, (3, 3))(x)))
         return nn.Dense(self.classes)(x.reshape(*x.shape[:-3], -1))
 
 

@@ -10,10 +10,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 
-from metaopt import Task, UserError, choose, make_task
+from metaopt import UserError, choose, flops_of, make_task
 from metaopt.tasks.layers import ACTIVATIONS, NORMS
 
 Arguments = dict[str, Any]
@@ -151,23 +150,3 @@ def sample_tasks(
 def _shown(value: Any) -> str:
     """A value as a mixture takes it: JSON without spaces, a word without quotes."""
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-
-
-def flops_of(task: Task) -> float:
-    """FLOPs of one training step of a task, loss and gradient, as XLA counts them unoptimised.
-
-    Examples:
-      >>> flops_of(make_task("image_mlp hidden=[] batch_size=100")) > 4 * 100 * 64 * 10
-      True
-    """
-
-    def loss_and_grad(key):
-        config = task.sample(key)
-        params = task.init(config, key)
-        data = jax.tree.map(jax.numpy.zeros_like, shapes)
-        batch = task.batch(data, config, "train", key)
-        return jax.value_and_grad(task.loss, argnums=1)(config, params, batch, key)
-
-    shapes = task.data()
-    lowered = jax.jit(loss_and_grad).lower(jax.random.key(0))
-    return float((lowered.cost_analysis() or {}).get("flops", 0.0))

@@ -14,7 +14,7 @@ import numpy as np
 
 from metaopt import PyTree, Task
 from metaopt.tasks.fresh import fresh_parameters
-from metaopt.tasks.layers import ACTIVATIONS, DenseNet
+from metaopt.tasks.layers import ACTIVATIONS, Conv, DenseNet
 from metaopt.tasks.supervised import classifier, one_of, positive, positive_all
 
 TEMPLATES = (
@@ -80,7 +80,7 @@ class _Convolutions(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         x = x[..., None]
         for channels in self.channels:
-            x = ACTIVATIONS[self.activation](nn.Conv(channels, (5,), strides=2)(x))
+            x = ACTIVATIONS[self.activation](Conv(channels, (5,), strides=2)(x))
         return nn.Dense(10)(x.reshape(*x.shape[:-2], -1))
 
 

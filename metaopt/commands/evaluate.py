@@ -19,14 +19,16 @@ class Evaluate(DataFolder):
     tasks: tuple[str, ...] = ()
     """Names, also with arguments, as digits_mlp:hidden=[64]; if not given, all that the optimizers
     were trained on."""
+    suite: str | None = None
+    """Tasks of a suite instead, with its steps and seeds: metaopt list shows them."""
     baselines: tuple[str, ...] = (
         "adam", "adam_cosine", "adamw", "adamw_cosine", "sgdm", "lion"
     )  # fmt: skip
     """What they have to beat, each with its learning rate swept; speed-ups are over the first."""
     num_steps: int | None = None
     """T, inner steps of a run; as in the first one's training if not given."""
-    seeds: int = 5
-    """Runs of each optimizer and learning rate on each task."""
+    seeds: int | None = None
+    """Runs of each optimizer and learning rate on each task; 5 or the suite's if not given."""
     split: str = "test"
     """Whose loss decides: train, valid or test."""
     grid: bool = False
@@ -45,12 +47,18 @@ class Evaluate(DataFolder):
 
         from metaopt.evaluation.evaluate import evaluate
         from metaopt.evaluation.show import show, show_progress
+        from metaopt.evaluation.suites import preview
 
         console = Console(quiet=self.quiet)
+        baselines = [name for word in self.baselines for name in word.split(",")]
+        if self.suite is not None and not self.tasks:
+            said = preview(self.suite, len(self.names), baselines, self.num_steps, self.seeds)
+            console.print(said, highlight=False, soft_wrap=True, markup=False)
         found = evaluate(
             self.names,
             tasks=self.tasks,
-            baselines=[name for word in self.baselines for name in word.split(",")],
+            suite=self.suite,
+            baselines=baselines,
             num_steps=self.num_steps,
             seeds=self.seeds,
             split=self.split,

@@ -17,6 +17,7 @@ class List:
 
         from metaopt.config.recipes import summary
         from metaopt.config.registry import catalogue
+        from metaopt.evaluation.suites import SUITES
         from metaopt.pretrained import shipped
         from metaopt.training.outcome import problem_runs
 
@@ -37,6 +38,7 @@ class List:
             "problems": lines(catalogue("problem")),
             "learned optimizers": lines(catalogue("learned optimizer")),
             "estimators": lines(catalogue("estimator")),
+            "suites of tasks": {name: suite.about for name, suite in SUITES.items()},
             "baselines": {"": ", ".join(sorted(catalogue("baseline")))},
             "trained optimizers": {name: shipped.summary(path) for name, path in trained.items()},
         }

@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from metaopt.config.registry import choose
 from metaopt.config.schema import Component
 from metaopt.core.errors import UserError
 from metaopt.core.files import disk_fault, make_folder
@@ -30,6 +31,7 @@ from metaopt.evaluation.inputs import (
 from metaopt.evaluation.measures import Row, summarise
 from metaopt.evaluation.outside import in_trained_range
 from metaopt.evaluation.report import Evaluation, write
+from metaopt.evaluation.suites import SUITES
 from metaopt.evaluation.trials import Trial, horizons_of, measured_every, run_trial
 from metaopt.training.run import Run
 from metaopt.training.save import hardware, versions
@@ -41,9 +43,10 @@ def evaluate(
     optimizers: str | Path | Run | Sequence[str | Path | Run] | Mapping[str, Trained | Run],
     *,
     tasks: Sequence[str | Component] | Mapping[str, Task] = (),
+    suite: str | None = None,
     baselines: Sequence[str] = ("adam", "adam_cosine", "adamw", "adamw_cosine", "sgdm", "lion"),
     num_steps: int | None = None,
-    seeds: int = 5,
+    seeds: int | None = None,
     rates: Sequence[float] = RATES,
     split: str = "test",
     grid: bool = False,
@@ -58,9 +61,11 @@ def evaluate(
         -> the `metaopt.Run` that `metaopt.train` returned.
       tasks: names in the catalogue, also as ``"digits_mlp:hidden=[64]"``; or name -> task, of your
         own; if none is given, all those that the optimizers were trained on.
+      suite: the tasks of a `metaopt.evaluation.suites.Suite` instead, with its steps and seeds
+        where no others are given; only runs of that many steps.
       baselines: names of baselines, as `metaopt list` shows them; the first is the reference.
       num_steps: T; if not given, that of the first optimizer's training.
-      seeds: runs of each, at least 2; fewer than 5 say little.
+      seeds: runs of each, at least 2, 5 if not given; fewer than 5 say little.
       rates: learning rates of the sweeps.
       split: whose loss decides: ``"train"``, ``"valid"`` or ``"test"``.
       grid: also measure meta-generalisation over width, depth and horizon on ``digits_mlp``.
@@ -84,12 +89,19 @@ def evaluate(
       <Evaluation of mine against sgd on quadratic: 2 seeds of 4 steps>
     """
     trained, known = trained_by_name(optimizers)
+    if suite is not None:
+        if tasks:
+            raise UserError("give tasks or a suite, not both.")
+        chosen = choose("suite", suite, SUITES)
+        tasks, num_steps = tuple(chosen.tasks), num_steps or chosen.num_steps
+        seeds = chosen.seeds if seeds is None else seeds
     own = isinstance(tasks, Mapping)
     with _disk_faults(out), own_numbers(own and are_double()):
         found = measure(
             trained, known,
-            tasks=tasks, baselines=baselines, num_steps=num_steps, seeds=seeds, rates=rates,
-            split=split, grid=grid, anew=anew, on_progress=on_progress,
+            tasks=tasks, baselines=baselines, num_steps=num_steps,
+            seeds=5 if seeds is None else seeds, rates=rates, split=split, grid=grid,
+            is_at_one_length=suite is not None, anew=anew, on_progress=on_progress,
             cache=None if out is None else Path(out) / "cache",
         )  # fmt: skip
         if out is not None:
@@ -121,6 +133,7 @@ def measure(
     rates: Sequence[float] = RATES,
     split: str = "test",
     grid: bool = False,
+    is_at_one_length: bool = False,
     cache: Path | None = None,
     anew: bool = False,
     on_progress: OnProgress | None = None,
@@ -130,6 +143,7 @@ def measure(
     Args:
       trained: name -> (optimizer, theta).
       known: what those that say it were trained on.
+      is_at_one_length: whether there are only runs of T steps, none that are shorter or longer.
       cache: a folder with the trials of earlier calls.
       tasks, baselines, num_steps, seeds, rates, split, grid, anew, on_progress: see `evaluate`.
     """
@@ -146,6 +160,7 @@ def measure(
     thetas = {name: alone(theta) for name, (_, theta) in trained.items()}
     thetas |= dict.fromkeys(swept, jnp.array(rates, jnp.float32))
     rules = {name: optimizer for name, (optimizer, _) in trained.items()} | swept
+    lengths = (T,) if is_at_one_length else horizons_of(T)
     total = len(made) * len(rules)
     total += grid * len(grids.WIDTHS) * len(grids.DEPTHS) * (len(trained) + 1)
     done = 0
@@ -168,7 +183,7 @@ def measure(
     for label, task in made.items():
         data = task.data()
         # Of the other baselines only the runs of T steps are read.
-        read = lambda name: (T,) if name in swept and name != reference else horizons_of(T)
+        read = lambda name: (T,) if name in swept and name != reference else lengths
         trials[label] = {name: run(task, label, data, name, read(name)) for name in rules}
         rows += summarise(
             label, task.loss_cap, trials[label],
@@ -194,6 +209,7 @@ def measure(
             label: {name: in_trained_range(known.get(name), label, task, T) for name in trained}
             for label, task in made.items()
         },
+        horizons=lengths,
         costs={name: known[name].cost for name in trained if name in known and known[name].cost},
         machine=f"{hardware()}; {', '.join(f'{name} {v}' for name, v in versions().items())}",
     )

@@ -38,7 +38,9 @@ def body(found: Result) -> str:
         parts += ["<h2>Speed-up</h2>", _draw(plots.speedups(found))]
         parts += ["<h2>Performance profile</h2>", _draw(plots.profile(found))]
     if finite:
-        parts += ["<h2>Sensitivity</h2>", _draw(plots.horizons(found)), _draw(plots.rates(found))]
+        parts.append("<h2>Sensitivity</h2>")
+        parts += [_draw(plots.horizons(found))] if len(found.horizons) > 1 else []
+        parts.append(_draw(plots.rates(found)))
         parts += ["<h2>Wall-clock</h2>", _draw(plots.curves(found, against_seconds=True))]
     if found.grids:
         parts.append("<h2>Width, depth and horizon</h2>")

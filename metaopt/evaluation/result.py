@@ -19,7 +19,7 @@ from metaopt.evaluation.statistics import (
     probability_of_improvement,
     with_interval,
 )
-from metaopt.evaluation.trials import Trial, horizons_of
+from metaopt.evaluation.trials import Trial
 from metaopt.pretrained.gains import Change
 
 
@@ -61,6 +61,7 @@ class Result:
       ranges: task -> optimizer -> a sentence on whether that is in its trained range.
       machine: the hardware and the versions that it ran with.
       costs: optimizer -> what its meta-training took, in a sentence, of those that say it.
+      horizons: the lengths of the runs of the reference and of the learned optimizers; T is one.
     """
 
     optimizers: tuple[str, ...]
@@ -78,16 +79,12 @@ class Result:
     ranges: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     machine: str = ""
     costs: Mapping[str, str] = field(default_factory=dict)
+    horizons: tuple[int, ...] = ()
 
     @property
     def reference(self) -> str:
         """The baseline that scores and speed-ups are relative to."""
         return self.baselines[0]
-
-    @property
-    def horizons(self) -> tuple[int, ...]:
-        """The lengths of the runs of the reference and of the learned optimizers; T is one."""
-        return horizons_of(self.num_steps)
 
     @property
     def meaningful(self) -> tuple[str, ...]:

@@ -1,0 +1,37 @@
+"""Members at random: within their ranges, the same for the same seed, and never too dear."""
+
+import jax
+import pytest
+
+from metaopt import UserError, flops_of
+from metaopt.config.components import make_task
+from metaopt.config.schema import Config, trained_tasks
+from metaopt.tasks.samplers import SAMPLERS, sample_tasks
+from metaopt.tasks.zoo import FAMILIES
+
+
+@pytest.mark.parametrize("family", SAMPLERS)
+def test_members_are_tasks_and_fixed_by_the_seed(family):
+    texts = sample_tasks(family, 4, seed=3, flops_at_most=1e8)
+    assert texts == sample_tasks(family, 5, seed=3, flops_at_most=1e8)[:4]
+    assert texts != sample_tasks(family, 4, seed=4, flops_at_most=1e8)
+    assert len(set(texts)) == 4
+    for text in texts:
+        task = make_task(text)
+        params = jax.eval_shape(
+            lambda key, task=task: task.init(task.sample(key), key), jax.random.key(0)
+        )
+        assert jax.tree.leaves(params) and flops_of(task) <= 1e8
+    parts = trained_tasks(Config(mixture=texts))[1:]
+    assert [" ".join((part.name, *part.args)) for part in parts] == list(texts)
+
+
+def test_every_family_has_a_sampler():
+    assert {family.__name__ for family in FAMILIES} == set(SAMPLERS)
+
+
+def test_faults_are_sentences():
+    with pytest.raises(UserError, match="unknown family 'image_mlps': did you mean 'image_mlp'"):
+        sample_tasks("image_mlps", 1)
+    with pytest.raises(UserError, match="a hundred members of table_mlp .* flops_at_most=1 a step"):
+        sample_tasks("table_mlp", 1, flops_at_most=1)
