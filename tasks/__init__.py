@@ -32,6 +32,7 @@ from metaopt.tasks.locomotion import swimmer as swimmer
 from metaopt.tasks.locomotion import walker2d as walker2d
 from metaopt.tasks.lorenz import lorenz as lorenz
 from metaopt.tasks.quadratics import quadratics as quadratics
+from metaopt.tasks.samplers import sample_tasks as sample_tasks
 from metaopt.tasks.signals import signal_cnn as signal_cnn
 from metaopt.tasks.signals import signal_mlp as signal_mlp
 from metaopt.tasks.tables import table_mlp as table_mlp

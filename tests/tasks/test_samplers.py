@@ -6,7 +6,8 @@ import pytest
 from metaopt import UserError, flops_of
 from metaopt.config.components import make_task
 from metaopt.config.schema import Config, trained_tasks
-from metaopt.tasks.samplers import SAMPLERS, sample_tasks
+from metaopt.tasks import sample_tasks
+from metaopt.tasks.samplers import SAMPLERS
 from metaopt.tasks.zoo import FAMILIES
 
 
@@ -18,9 +19,8 @@ def test_members_are_tasks_and_fixed_by_the_seed(family):
     assert len(set(texts)) == 4
     for text in texts:
         task = make_task(text)
-        params = jax.eval_shape(
-            lambda key, task=task: task.init(task.sample(key), key), jax.random.key(0)
-        )
+        start = lambda key, task=task: task.init(task.sample(key), key)
+        params = jax.eval_shape(start, jax.random.key(0))
         assert jax.tree.leaves(params) and flops_of(task) <= 1e8
     parts = trained_tasks(Config(mixture=texts))[1:]
     assert [" ".join((part.name, *part.args)) for part in parts] == list(texts)
@@ -33,5 +33,7 @@ def test_every_family_has_a_sampler():
 def test_faults_are_sentences():
     with pytest.raises(UserError, match="unknown family 'image_mlps': did you mean 'image_mlp'"):
         sample_tasks("image_mlps", 1)
-    with pytest.raises(UserError, match="a hundred members of table_mlp .* flops_at_most=1 a step"):
+    with pytest.raises(
+        UserError, match=r"a hundred members of table_mlp .* flops_at_most=1 a step"
+    ):
         sample_tasks("table_mlp", 1, flops_at_most=1)
