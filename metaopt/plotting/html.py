@@ -37,7 +37,8 @@ table {{ border-collapse: separate; border-spacing: 0; width: 100%;
   font-variant-numeric: tabular-nums; }}
 th, td {{ padding: .45rem .4rem; border-bottom: 1px solid #e5e4e0; text-align: right; }}
 th {{ vertical-align: bottom; }}
-td, th:first-child {{ white-space: nowrap; }}
+td {{ white-space: nowrap; }}
+th:first-child {{ overflow-wrap: anywhere; min-width: 11em; }}
 th:first-child, td:first-child {{ text-align: left; position: sticky; left: 0;
   background: #fff; }}
 dd {{ margin: 0 0 .5rem 1rem; }}
