@@ -4,7 +4,6 @@ Rescaled weights, as Celo (arXiv 2501.12670) has them; less data, smaller batche
 coarser numbers.
 """
 
-import math
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -49,7 +48,7 @@ def augment(
     the task itself.
 
     Args:
-      task: its name, also with arguments, as ``"digits_mlp hidden=[64]"``; in Python also a task.
+      task: its name, also with arguments, as ``"digits_mlp:hidden=[64]"``; in Python also a task.
       rescale: the task computes with its parameters times s, and begins with its own start divided
         by s: the same function of the same true parameters, whose gradient is s times as large. s
         is one number for each ``"tensor"`` or ``"parameter"``, or one for all (``"global"``).
@@ -77,14 +76,16 @@ def augment(
     """
     one_of((None, "tensor", "global", "parameter"), rescale=rescale)
     one_of((None, *DTYPES), dtype=dtype)
-    if not (scale_range >= 1 and math.isfinite(scale_range)):
-        raise ValueError(f"scale_range must be finite and at least 1, got {scale_range!r}.")
+    if not 1 <= scale_range <= 1e18:
+        raise ValueError(f"scale_range must be from 1 to 1e18, got {scale_range!r}.")
     for name, value in (("data_fraction", data_fraction), ("batch_fraction", batch_fraction)):
         if not 0 < value <= 1:
             raise ValueError(f"{name} must be above 0 and at most 1, got {value!r}.")
     if not 0 <= label_noise <= 1:
         raise ValueError(f"label_noise must be from 0 to 1, got {label_noise!r}.")
     plain = make_task(task) if isinstance(task, str) else task
+    if not isinstance(plain, Task):
+        raise ValueError(f"task must be a task's name or a metaopt.Task, got {plain!r}.")
     narrow = DTYPES[dtype] if dtype else None
 
     def sample(key):

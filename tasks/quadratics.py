@@ -54,8 +54,8 @@ def quadratics(
     Examples:
       >>> task = quadratics(dim=4, condition=10.0)
       >>> bowl = task.sample(jax.random.key(0))
-      >>> [float(h) for h in bowl.curvatures.round(3)]
-      [1.0, 0.464, 0.215, 0.1]
+      >>> [f"{h:.3f}" for h in bowl.curvatures]
+      ['1.000', '0.464', '0.215', '0.100']
       >>> float(task.loss(bowl, bowl.centre, jnp.zeros(4), None))
       0.0
     """

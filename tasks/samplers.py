@@ -124,7 +124,8 @@ def sample_tasks(
       flops_at_most: a member whose training step takes more is left out, and another one drawn.
 
     Raises:
-      UserError: for another family, or where a hundred draws in a row were too dear.
+      UserError: for another family, a count or seed out of range, or where twenty draws in a row
+        were too dear.
 
     Examples:
       >>> for text in sample_tasks("table_mlp", 2):
@@ -133,15 +134,18 @@ def sample_tasks(
       table_mlp dataset=...
     """
     draw = choose("family", family, SAMPLERS)
+    for name, value, least in (("count", count, 1), ("seed", seed, 0)):
+        if not isinstance(value, int) or value < least:
+            raise UserError(f"{name} must be an integer of at least {least}, got {value!r}.")
     rng, found, refused = np.random.default_rng(seed), list[str](), 0
     while len(found) < count:
         text = " ".join((family, *(f"{k}={_shown(v)}" for k, v in draw(rng).items())))
         if flops_of(make_task(text)) <= flops_at_most:
             found.append(text)
             refused = 0
-        elif (refused := refused + 1) == 100:
+        elif (refused := refused + 1) == 20:
             raise UserError(
-                f"a hundred members of {family} in a row take more than flops_at_most="
+                f"twenty members of {family} in a row take more than flops_at_most="
                 f"{flops_at_most:g} a step: raise it."
             )
     return tuple(found)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -28,7 +28,8 @@ class Evaluate(DataFolder):
     num_steps: int | None = None
     """T, inner steps of a run; as in the first one's training if not given."""
     seeds: int | None = None
-    """Runs of each optimizer and learning rate on each task; 5 or the suite's if not given."""
+    """Runs of each optimizer and learning rate on each task, at least 2; 5 or the suite's if not
+    given."""
     split: str = "test"
     """Whose loss decides: train, valid or test."""
     grid: bool = False
@@ -45,7 +46,6 @@ class Evaluate(DataFolder):
         placement.prepare_jax()
         from rich.console import Console
 
-        from metaopt.evaluation.evaluate import evaluate
         from metaopt.evaluation.show import show, show_progress
         from metaopt.evaluation.suites import preview
 
@@ -54,7 +54,21 @@ class Evaluate(DataFolder):
         if self.suite is not None and not self.tasks:
             said = preview(self.suite, len(self.names), baselines, self.num_steps, self.seeds)
             console.print(said, highlight=False, soft_wrap=True, markup=False)
-        found = evaluate(
+        try:
+            found = self._evaluate(baselines, show_progress(console))
+        except KeyboardInterrupt:
+            said = f"Stopped: the same command goes on from what is in {self.out / 'cache'}."
+            console.print(said, highlight=False, soft_wrap=True, markup=False)
+            raise
+        show(found, console)
+        report = f"Report: {self.out / 'report.html'}"
+        console.print(report, highlight=False, soft_wrap=True, markup=False)
+        return 0
+
+    def _evaluate(self, baselines: list[str], on_progress: Any) -> Any:
+        from metaopt.evaluation.evaluate import evaluate
+
+        return evaluate(
             self.names,
             tasks=self.tasks,
             suite=self.suite,
@@ -65,9 +79,5 @@ class Evaluate(DataFolder):
             grid=self.grid,
             out=self.out,
             anew=self.anew,
-            on_progress=show_progress(console),
+            on_progress=on_progress,
         )
-        show(found, console)
-        report = f"Report: {self.out / 'report.html'}"
-        console.print(report, highlight=False, soft_wrap=True, markup=False)
-        return 0

@@ -88,7 +88,8 @@ def _unraisable(otherwise: Callable[[Any], Any], unraisable: Any) -> None:
     What TensorStore's threads say when Orbax gives up a save is left out: Orbax raises it, too.
     """
     if unraisable.exc_type is KeyboardInterrupt:
-        threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
+        main_thread = threading.main_thread().ident  # another would not wake it
+        threading.Timer(0.01, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
     elif str(unraisable.exc_value) != "Event loop is closed":
         otherwise(unraisable)
 

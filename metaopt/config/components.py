@@ -1,13 +1,12 @@
 """From names and arguments to the objects they stand for."""
 
 import inspect
-import re
 from collections.abc import Callable
 from typing import Any, get_type_hints
 
 from metaopt.config.kinds import is_a, name_of
 from metaopt.config.registry import Kind, catalogue, choose
-from metaopt.config.schema import Component, parse_args
+from metaopt.config.schema import Component, component_of, parse_args
 from metaopt.core import inner
 from metaopt.core.errors import UserError
 from metaopt.core.types import Task
@@ -41,8 +40,9 @@ def make_task(text: str) -> Task:
       >>> sum(leaf.size for leaf in jax.tree.leaves(params))
       610
     """
-    name, *args = text.split() if len(text.split()) > 1 else re.split(r":(?=\w+=)", text.strip())
-    return make("task", Component(name, tuple(args)))
+    if not isinstance(text, str):
+        raise UserError(f"a task is asked for by its name, got {text!r}.")
+    return make("task", component_of(text))
 
 
 def call(factory: Callable[..., Any], what: str, arguments: dict[str, Any], *positional) -> Any:

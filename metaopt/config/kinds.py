@@ -39,8 +39,17 @@ def name_of(kind: Any) -> str:
     """A type as people are told of it.
 
     Examples:
-      >>> name_of(int), name_of(Sequence[int])
-      ('int', 'Sequence[int]')
+      >>> name_of(int), name_of(Sequence[int]), name_of(Literal["a", "b"] | None)
+      ('int', 'a list of int, such as [8,8]', "'a' or 'b' or null")
     """
-    said = str(kind) if get_args(kind) else getattr(kind, "__name__", str(kind))
-    return said.replace("typing.", "").replace("collections.abc.", "")
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return " or ".join(map(repr, arguments))
+    if origin in (Union, UnionType):
+        return " or ".join(map(name_of, arguments))
+    if origin in (tuple, list, Sequence):
+        element = name_of(arguments[0]) if arguments else "values"
+        return f"a list of {element}" + ", such as [8,8]" * (element == "int")
+    if kind in (None, NoneType):
+        return "null"
+    return getattr(kind, "__name__", str(kind).replace("typing.", ""))

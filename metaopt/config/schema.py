@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+import shlex
 from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
@@ -165,8 +167,32 @@ def trained_tasks(config: Config) -> tuple[Component, ...]:
       >>> [task.name for task in trained_tasks(Config(mixture=("quadratic dim=3",)))]
       ['digits_mlp', 'quadratic']
     """
-    further = (text.split() or [""] for text in config.mixture)
-    return config.task, *(Component(name, tuple(args)) for name, *args in further)
+    return config.task, *(component_of(text) for text in config.mixture)
+
+
+def component_of(text: str) -> Component:
+    """A name and its arguments from one text: divided by spaces, or by colons.
+
+    What is divided by one may hold the other: ``augment task=digits_mlp:hidden=[8]``. Quotes keep
+    spaces together.
+
+    Raises:
+      UserError: for a quote that is not closed.
+
+    Examples:
+      >>> component_of("quadratic dim=3") == component_of("quadratic:dim=3")
+      True
+      >>> component_of("augment task='digits_mlp hidden=[8]' rescale=tensor").args
+      ('task=digits_mlp hidden=[8]', 'rescale=tensor')
+    """
+    if re.match(r"\S*:\w+=", text.strip()):
+        name, *args = re.split(r":(?=\w+=)", text.strip())
+        return Component(name, tuple(args))
+    try:
+        name, *args = shlex.split(text) or [""]
+    except ValueError as error:
+        raise UserError(f"{text!r} has a quote that is not closed.") from error
+    return Component(name, tuple(args))
 
 
 def parse_args(args: tuple[str, ...]) -> dict[str, Any]:
@@ -183,7 +209,8 @@ def parse_args(args: tuple[str, ...]) -> dict[str, Any]:
     for text in args:
         name, equals, value = text.partition("=")
         if not (equals and name.isidentifier()):
-            raise UserError(f"arguments are written NAME=VALUE, got {text!r}.")
+            hint = "; a list has no spaces: [8,8]" * text.endswith("]")
+            raise UserError(f"arguments are written NAME=VALUE, got {text!r}{hint}.")
         try:
             parsed[name] = json.loads(value)
         except json.JSONDecodeError:

@@ -41,13 +41,14 @@ def flops_of(task: Task) -> float:
       >>> 1.9 < two / one < 2.1
       True
     """
-    shapes = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, task.data()))
+    key = jax.random.key(0)
+    data = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, task.data()))
+    config = jax.eval_shape(task.sample, key)
+    params = jax.eval_shape(task.init, config, key)
 
-    def loss_and_grad(data, key):
-        config = task.sample(key)
-        params = task.init(config, key)
+    def loss_and_grad(data, config, params, key):
         batch = task.batch(data, config, "train", key)
         return jax.value_and_grad(task.loss, argnums=1)(config, params, batch, key)
 
-    lowered = jax.jit(loss_and_grad).lower(shapes, jax.random.key(0))
+    lowered = jax.jit(loss_and_grad).lower(data, config, params, key)
     return float((lowered.cost_analysis() or {}).get("flops", 0.0))

@@ -92,7 +92,7 @@ def evaluate(
     if suite is not None:
         if tasks:
             raise UserError("give tasks or a suite, not both.")
-        chosen = choose("suite", suite, SUITES)
+        chosen = choose("suite", str(suite), SUITES)
         tasks, num_steps = tuple(chosen.tasks), num_steps or chosen.num_steps
         seeds = chosen.seeds if seeds is None else seeds
     own = isinstance(tasks, Mapping)

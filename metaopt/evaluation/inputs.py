@@ -2,14 +2,13 @@
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from metaopt.config.components import make
 from metaopt.config.registry import catalogue, choose
-from metaopt.config.schema import Component, Config, from_json, trained_tasks
+from metaopt.config.schema import Component, Config, component_of, from_json, trained_tasks
 from metaopt.core.errors import UserError
 from metaopt.core.types import LearnedOptimizer, Task, Theta
 from metaopt.evaluation.runs import SPLITS
@@ -124,10 +123,7 @@ def tasks_by_label(tasks, known: Mapping[str, TrainedOn]) -> dict[str, Task]:
 
 
 def _component(task: str | Component) -> Component:
-    if isinstance(task, Component):
-        return task
-    name, *args = re.split(r":(?=\w+=)", task)
-    return Component(name, tuple(args))
+    return task if isinstance(task, Component) else component_of(task)
 
 
 def label(component: Component) -> str:

@@ -137,7 +137,11 @@ def test_all_at_once_it_trains_with_members_and_without_data():
 def test_a_value_out_of_range_is_a_sentence():
     for text, said in [
         ("rescale=all", "rescale must be .*'tensor'.*, got 'all'"),
-        ("scale_range=0.5", "scale_range must be finite and at least 1, got 0.5"),
+        ("scale_range=0.5", "scale_range must be from 1 to 1e18, got 0.5"),
+        (
+            "task=5",
+            "task must be a task's name or a metaopt.Task, got 5",
+        ),
         ("data_fraction=0", "data_fraction must be above 0 and at most 1, got 0"),
         ("batch_fraction=2", "batch_fraction must be above 0 and at most 1, got 2"),
         ("label_noise=-1", "label_noise must be from 0 to 1, got -1"),
@@ -146,4 +150,18 @@ def test_a_value_out_of_range_is_a_sentence():
     ]:
         with pytest.raises(UserError, match=said):
             make_task(f"augment {text}")
-    assert isinstance(make_task("augment task=digits_mlp:hidden=[4] rescale=global"), Task)
+    for text in (
+        "augment task=digits_mlp:hidden=[4] rescale=global",
+        "augment task='digits_mlp hidden=[4]' rescale=global",
+        "augment:task=digits_mlp hidden=[4]:rescale=global",
+        "augment task='augment task=quadratic:dim=2 rescale=global' label_noise=0.1",
+    ):
+        assert isinstance(make_task(text), Task)
+    for text, said in [
+        (None, "a task is asked for by its name, got None"),
+        ("digits_mlp hidden=[8, 8]", r"got '8\]'; a list has no spaces: \[8,8\]"),
+        ("digits_mlp activation='relu", "a quote that is not closed"),
+        ("digits_mlp hidden=8", r"hidden must be a list of int, such as \[8,8\], got 8"),
+    ]:
+        with pytest.raises(UserError, match=said):
+            make_task(text)

@@ -33,7 +33,5 @@ def test_every_family_has_a_sampler():
 def test_faults_are_sentences():
     with pytest.raises(UserError, match="unknown family 'image_mlps': did you mean 'image_mlp'"):
         sample_tasks("image_mlps", 1)
-    with pytest.raises(
-        UserError, match=r"hundred members of table_mlp .* flops_at_most=1 a"
-    ):
+    with pytest.raises(UserError, match=r"twenty members of table_mlp .* flops_at_most=1 a"):
         sample_tasks("table_mlp", 1, flops_at_most=1)
