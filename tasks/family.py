@@ -100,9 +100,7 @@ def small_mlps(*, max_width: int = 32, max_depth: int = 3, max_batch_size: int =
     features, classes = jnp.array(list(SETS.values())).T
 
     def sample(key):
-        u = jax.random.uniform(
-            key, (6,), jnp.float32
-        )  # one draw for all: each compiles a generator of its own
+        u = jax.random.uniform(key, (6,), jnp.float32)  # each draw compiles a generator of its own
         return Member(
             dataset=_integer(u[0], 0, len(SETS) - 1),
             width=_log_integer(u[1], 4, max_width),

@@ -138,9 +138,7 @@ def _train(config, out, experiment, mesh, on_progress, should_stop, on_notice) -
         Checkpoints(directory.checkpoints, config.keep_checkpoints) as checkpoints,
         Feed(experiment.problem.stream, data, lambda tree: replicate(tree, mesh)) as feed,
     ):
-        restored = checkpoints.restore(like)
-        if restored is None:
-            on_primary(lambda: directory.require_never_saved(config.checkpoint_every))
+        restored = checkpoints.restore(like) or on_primary(lambda: _never_saved(directory, config))
         resumed_at = step = 0 if restored is None else int(restored.state.step)
         steps, started = pieces.steps, Future[MetaState]()
         if step < config.outer_steps:
@@ -209,6 +207,11 @@ def _train(config, out, experiment, mesh, on_progress, should_stop, on_notice) -
         raise UserError(backoff.DIVERGED)
     finished = step >= config.outer_steps
     return Result(state, theta, experiment, data, totals, resumed_at, finished)
+
+
+def _never_saved(directory: RunDirectory, config: Config) -> None:
+    """Refuses to begin a run anew that had a checkpoint."""
+    directory.require_never_saved(config.checkpoint_every)
 
 
 def _require_unfinished(config: Config, out: Path, step: int, particles: int) -> None:

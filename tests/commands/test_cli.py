@@ -359,7 +359,7 @@ def test_an_interrupt_during_a_garbage_collection_is_not_forgotten(monkeypatch, 
     def command(argv):
         gc.callbacks.append(interrupted)
         gc.collect()
-        return lambda: time.sleep(60)
+        return lambda: [time.sleep(0.1) for _ in range(600)]  # Python looks up in between
 
     monkeypatch.setattr(command_line, "_parse", command)
     monkeypatch.setattr(command_line, "use_data_folder", lambda command: None)
