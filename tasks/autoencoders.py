@@ -67,7 +67,8 @@ def autoencoder(
 
     def loss(config, params, batch, key):
         x = source.of(batch).reshape(-1, size)
-        return jnp.square(model.apply({"params": params}, x) - x).mean()
+        output: Any = model.apply({"params": params}, x)
+        return jnp.square(output - x).mean()
 
     return Task(source.data, fresh_parameters(model, size), batches(batch_size), loss)
 

@@ -36,7 +36,7 @@ def fresh_parameters(
       >>> params["kernel"].shape, params["bias"].tolist()
       ((4, 3), [0.0, 0.0, 0.0])
     """
-    several = inputs if all(isinstance(shape, tuple) for shape in inputs) else (inputs,)
+    several: Any = inputs if isinstance(inputs[0], tuple) else (inputs,)
     examples = [jax.ShapeDtypeStruct((1, *shape), jnp.float32) for shape in several]
     keys = {name: jax.random.key(0) for name in ("params", "dropout")}
     shapes = jax.eval_shape(model.init, keys, *examples)["params"]

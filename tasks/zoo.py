@@ -85,6 +85,6 @@ def members() -> dict[str, Callable[..., Task]]:
         for name, fixed in of_family.items():
             member = partial(family, **fixed)
             said = " ".join(f"{key}={value}" for key, value in fixed.items())
-            member.__doc__ = f"`{family.__name__}` {said}".strip() + "."  # type: ignore[attr-defined]
+            member.__doc__ = f"`{family.__name__}` {said}".strip() + "."
             found[name] = member
     return found

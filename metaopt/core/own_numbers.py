@@ -40,4 +40,4 @@ def are_double() -> bool:
       ...     are_double()
       False
     """
-    return bool(jax.config.jax_enable_x64)
+    return bool(jax.config.read("jax_enable_x64"))
