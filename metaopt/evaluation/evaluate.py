@@ -93,7 +93,8 @@ def evaluate(
         if tasks:
             raise UserError("give tasks or a suite, not both.")
         chosen = choose("suite", str(suite), SUITES)
-        tasks, num_steps = tuple(chosen.tasks), num_steps or chosen.num_steps
+        tasks = tuple(chosen.tasks)
+        num_steps = chosen.num_steps if num_steps is None else num_steps
         seeds = chosen.seeds if seeds is None else seeds
     own = isinstance(tasks, Mapping)
     with _disk_faults(out), own_numbers(own and are_double()):

@@ -158,7 +158,8 @@ class RunDirectory:
 
         A file with lines that cannot be read is kept beside the new one.
         """
-        rows, unreadable = self._rows() if self.metrics.exists() else ([], 0)
+        existed = self.metrics.exists()
+        rows, unreadable = self._rows() if existed else ([], 0)
         by_step = {row["step"]: row for row in rows if row["step"] <= step}
         kept = [by_step[n] for n in sorted(by_step)]
         aside = unused(self.metrics.with_name(f"damaged-{self.metrics.name}"))
@@ -172,7 +173,7 @@ class RunDirectory:
             warnings.warn(
                 f"{self.metrics} has lost {few} up to outer step {step}{where}.", stacklevel=3
             )
-        if rows or unreadable or self.metrics.exists():
+        if existed:
             write_atomically(self.metrics, "".join(map(json_text, kept)))
 
     def read_metrics(self) -> list[dict[str, Any]]:

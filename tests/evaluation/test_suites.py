@@ -44,6 +44,8 @@ def test_faults_are_sentences(capsys, tmp_path, monkeypatch):
         metaopt.evaluate(MINE, suite="held_ou")
     with pytest.raises(UserError, match="give tasks or a suite, not both"):
         metaopt.evaluate(MINE, suite="held_out", tasks=["quadratic"])
+    with pytest.raises(UserError, match="num_steps must be at least 1, got 0"):
+        metaopt.evaluate(MINE, suite="held_out", num_steps=0)
     monkeypatch.setattr("metaopt.training.placement.prepare_jax", lambda devices=None: None)
     monkeypatch.chdir(tmp_path)
     assert main(["evaluate", "mlp-digits", "--suite", "held_ou"]) == 2

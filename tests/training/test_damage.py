@@ -93,8 +93,9 @@ def test_lines_of_metrics_that_cannot_be_read_are_counted(run, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     first, *rest = (copy / "metrics.jsonl").read_bytes().splitlines(keepends=True)
-    (copy / "metrics.jsonl").write_bytes(b"".join((first, b"3\n", b"{}\n", b"\xff\n", *rest)))
-    with pytest.warns(UserWarning, match=r"3 lines of .*metrics.jsonl cannot be read and are left"):
+    bad = (b"3\n", b"{}\n", b"\xff\n", b'{"step": 2, "loss": %s}\n' % (b"9" * 400))
+    (copy / "metrics.jsonl").write_bytes(b"".join((first, *bad, *rest)))
+    with pytest.warns(UserWarning, match=r"4 lines of .*metrics.jsonl cannot be read and are left"):
         assert metaopt.read_metrics(copy)["step"].tolist() == [1, 2, 3]
     (copy / "metrics.jsonl").unlink()
     with pytest.warns(UserWarning, match="has lost 3 of its 3 lines up to outer step 3"):
