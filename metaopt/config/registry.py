@@ -128,8 +128,13 @@ def distribution_of(entry: EntryPoint) -> str:
     return "an unknown distribution" if entry.dist is None else str(entry.dist.name)
 
 
+FEW = 40
+"""Names that a sentence can hold; of a catalogue with more only the nearest is named."""
+
+
 def choose(kind: str, name: str, options: Mapping[str, T]) -> T:
-    """``options[name]``, or an error that lists the valid names and the nearest.
+    """``options[name]``, or an error that lists the nearest and, unless `metaopt list` shows
+    them and they are many, all names.
 
     Raises:
       UserError: where there is no such name.
@@ -142,6 +147,12 @@ def choose(kind: str, name: str, options: Mapping[str, T]) -> T:
     """
     if name in options:
         return options[name]
+    many = len(options) > FEW and kind in GROUPS
     near = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
-    hint = f": did you mean {near[0]!r}? Valid: " if near else "; valid: "
-    raise UserError(f"unknown {kind} {name!r}{hint}{', '.join(sorted(options))}.")
+    hint = f": did you mean {near[0]!r}? " if near else "; "
+    every = (
+        f"`metaopt list` shows all {len(options)}."
+        if many and near
+        else f"{'Valid' if near else 'valid'}: {', '.join(sorted(options))}."
+    )
+    raise UserError(f"unknown {kind} {name!r}{hint}{every}")
