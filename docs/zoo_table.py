@@ -2,12 +2,14 @@
 
     python docs/zoo_table.py --cache runs/zoo
 
-Cheap members come first, and the table is written anew after each; what was run before comes from
-the cache, so that the script may be stopped and called again. Members whose sweeps are estimated to
-take more than a quarter of an hour here, or whose data are not at hand, are listed as not run.
+Cheap members come first, and ``tasks/references.json`` and the table made of it are written anew
+after each; what was run before comes from the cache, so that the script may be stopped and called
+again. Members whose sweeps are estimated to take more than a quarter of an hour here, or whose data
+are not at hand, keep what is stored of them, or are listed as not run.
 """
 
 import argparse
+import json
 import math
 import re
 import sys
@@ -27,33 +29,33 @@ from metaopt.evaluation.baselines import RATES, baseline
 from metaopt.evaluation.suites import SECONDS_TO_COMPILE, SHARE, product_speed
 from metaopt.evaluation.trials import measured_every, run_trial
 from metaopt.tasks import TASKS
+from metaopt.tasks.progress import FILE, Reference, references
 
 HERE = Path(__file__).parent
 BASELINES = ("adamw_cosine", "muon_cosine")
 STEPS, SEEDS, MINUTES = 1000, 3, 15
 KEY = jax.random.key(0)
-HEADS = ("member", "parameters", "MFLOP a step", "start", "AdamW", "Muon")
+HEADS = ("member", "parameters", "MFLOP a step", "µs a step", "start", "AdamW", "Muon")
 
 
-def measured(task, cache):
-    """Start, and for each baseline final test loss (mean, half width), rate and µs a step."""
-    data, rates = task.data(), jnp.array(RATES, jnp.float32)
-    found = {}
-    for name in BASELINES:
+def measured(task, size, flops, cache):
+    """A member's `Reference`: each baseline at its best rate."""
+    data, finals, start, seconds = task.data(), {}, 0.0, 0.0
+    for name in reversed(BASELINES):
         trial, _ = run_trial(
-            task, baseline(name), rates, data,
+            task, baseline(name), jnp.array(RATES, jnp.float32), data,
             horizons=(STEPS,), every=measured_every(STEPS), seeds=SEEDS, cache=cache,
         )  # fmt: skip
         curves = trial.curves[STEPS][..., 2]  # [rates, seeds, points]
-        finals = np.where(np.isfinite(curves[..., -1]), curves[..., -1], np.inf).mean(axis=1)
-        best = int(finals.argmin())
-        final = interval(curves[best, :, -1])
-        found[name] = {
-            "final": float(final.mean), "half_width": float(final.half_width),
-            "rate": RATES[best], "us": 1e6 * trial.seconds_per_step,
-        }  # fmt: skip
-        found["start"] = float(curves[0, :, 0].mean())
-    return found
+        means = np.where(np.isfinite(curves[..., -1]), curves[..., -1], np.inf).mean(axis=1)
+        final = interval(curves[int(means.argmin()), :, -1])
+        finals[name] = (_short(final.mean), _short(final.half_width))
+        start, seconds = float(curves[0, :, 0].mean()), trial.seconds_per_step
+    return Reference(size, _short(flops / 1e6), _short(1e6 * seconds), _short(start), finals)
+
+
+def _short(value):
+    return float(f"{value:.5g}")
 
 
 def about(name, speed):
@@ -71,18 +73,26 @@ def about(name, speed):
 
 def row_of(name, size, flops, minutes, found):
     """A member's line of the table."""
-    cells = [f"`{name}`", f"{size:,}", "" if flops is None else f"{flops / 1e6:.2g}"]
+    cells = [f"`{name}`", f"{size:,}"]
     if found is None:
         why = "its data were not at hand" if flops is None else f"about {minutes:.0f} min"
-        return [*cells, f"not run: {why}", "", ""]
-    reached = [found[name] for name in BASELINES]
-    said = [f"{one['final']:.3g} ± {one['half_width']:.1g}" for one in reached]
-    return [*cells, f"{found['start']:.3g}", *said]
+        return [
+            *cells,
+            "" if flops is None else f"{flops / 1e6:.2g}",
+            "",
+            f"not run: {why}",
+            "",
+            "",
+        ]
+    said = [f"{mean:.3g} ± {half:.1g}" for mean, half in (found.finals[one] for one in BASELINES)]
+    return [*cells, f"{found.mflops:.2g}", f"{found.microseconds:.0f}", f"{found.start:.3g}", *said]
 
 
-def write(known, references):
-    """The page's table."""
-    rows = [row_of(name, *known[name], references.get(name)) for name in sorted(known)]
+def write(known, found):
+    """The references and the page's table."""
+    stored = (f"{json.dumps(name)}: {json.dumps(found[name]._asdict())}" for name in sorted(found))
+    write_atomically(FILE, "{\n" + ",\n".join(stored) + "\n}\n")
+    rows = [row_of(name, *known[name], found.get(name)) for name in sorted(known)]
     lines = (" | ".join(row) for row in (HEADS, ["---"] * len(HEADS), *rows))
     table = "".join(f"| {line} |\n" for line in lines)
     page = HERE / "task-zoo.md"
@@ -94,18 +104,21 @@ def main() -> int:
     """Runs what is to be run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, default=Path("runs/zoo"))
+    parser.add_argument("--only", nargs="*", help="members; those without a row if not given")
     arguments = parser.parse_args()
-    speed, references = product_speed(), {}
+    speed, found = product_speed(), dict(references()) if FILE.exists() else {}
     names = [name for name, factory in TASKS.items() if isinstance(factory, partial)]
     known = {name: about(name, speed) for name in names}
-    for name in sorted(known, key=lambda name: known[name][2]):
-        if known[name][2] <= MINUTES:
+    missing = arguments.only or [name for name in names if name not in found]
+    for name in sorted(missing, key=lambda name: known[name][2]):
+        size, flops, minutes = known[name]
+        if minutes <= MINUTES:
             began = time.perf_counter()
             with own_numbers():
-                references[name] = measured(TASKS[name](), arguments.cache)
-            minutes = (time.perf_counter() - began) / 60
-            print(f"{name}: {minutes:.1f} of {known[name][2]:.1f} minutes", flush=True)
-            write(known, references)
+                found[name] = measured(TASKS[name](), size, flops, arguments.cache)
+            took = (time.perf_counter() - began) / 60
+            print(f"{name}: {took:.1f} of {minutes:.1f} minutes", flush=True)
+            write(known, found)
     return 0
 
 

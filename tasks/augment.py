@@ -58,7 +58,7 @@ def augment(
       batch_fraction: the part of a training batch whose rows are its own, log-uniform from here to
         1; they are repeated in place of the others, so that shapes and costs stay.
       label_noise: the fraction of training labels (a leaf called ``label``) that are those of some
-        row of their batch.
+        row of their batch. Nothing where there are no labels.
       dtype: ``"bfloat16"`` or ``"float16"``: parameters, batches and gradients are rounded to it;
         they are stored, and sums are computed, in float32.
 

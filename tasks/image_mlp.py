@@ -34,7 +34,8 @@ def image_mlp(
       grey: the mean of the colours in place of the colours.
       hidden: widths of the hidden layers.
       activation: ``"relu"``, ``"gelu"``, ``"silu"`` or ``"tanh"``.
-      norm: ``"layer"``, ``"batch"`` (by the statistics of the batch at hand) or ``None``.
+      norm: ``"layer"``, ``"group"``, ``"batch"`` (by the statistics of the batch at hand) or
+        ``None``.
       dropout: the fraction of hidden units that is left out, in evaluations as well.
       objective: ``"cross_entropy"``, in nats, or ``"mse"``, summed over classes.
       init_scale: what the initial kernels are multiplied by.

@@ -13,7 +13,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "silu": nn.silu,
     "tanh": nn.tanh,
 }
-NORMS = (None, "batch", "layer")
+NORMS = (None, "batch", "layer", "group")
 
 
 class BatchNorm(nn.Module):
@@ -67,9 +67,15 @@ class Conv(nn.Module):
 
 
 def normalised(x: jax.Array, norm: str | None) -> jax.Array:
-    """``x`` after the norm of a name, inside a compact Flax module; as it is for ``None``."""
+    """``x`` after the norm of a name, inside a compact Flax module; as it is for ``None``.
+
+    A group is a quarter of the channels over the whole image, or all of them if four do not divide
+    them.
+    """
     if norm is None:
         return x
+    if norm == "group":
+        return nn.GroupNorm(num_groups=1 if x.shape[-1] % 4 else 4)(x)
     return BatchNorm()(x) if norm == "batch" else nn.LayerNorm()(x)
 
 

@@ -1,15 +1,18 @@
 """Images of any source for the tasks that take one: the embedded digits, or a larger data set."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metaopt import PyTree
+from metaopt import Key, PyTree, Task
 from metaopt.tasks import datasets, image_sets
+from metaopt.tasks.fresh import fresh_parameters
 from metaopt.tasks.image_sources import IMAGE_SOURCES
+from metaopt.tasks.supervised import classifier, positive
 
 DATASETS = ("digits", *IMAGE_SOURCES)
 
@@ -55,6 +58,26 @@ def pixels(dataset: str, side: int, grey: bool = False) -> Pixels:
     channels = 1 if grey else source.shape[-1]
     load = lambda: _greyed(image_sets.images(dataset, side=side), grey)
     return Pixels(load, (side, side, channels), source.classes, 255.0)
+
+
+def image_classifier(source: Pixels, model: nn.Module, batch_size: int) -> Task:
+    """A network on images as they are, ``[n, side, side, channels]``: cross-entropy in nats.
+
+    Args:
+      source: of the images.
+      model: gives logits ``[n, classes]``.
+      batch_size: images a batch.
+
+    Raises:
+      ValueError: for a batch size that is not a positive integer.
+    """
+    positive(batch_size=batch_size)
+
+    def predict(params: PyTree, batch: PyTree, key: Key) -> Any:
+        return model.apply({"params": params}, source.of(batch))
+
+    init = fresh_parameters(model, source.shape)
+    return classifier(source.data, init, predict, classes=source.classes, batch_size=batch_size)
 
 
 def _digits(side: int) -> PyTree:

@@ -38,5 +38,5 @@ def test_their_shapes_and_moments_are_flaxs():
 
 
 def test_other_kinds_of_parameters_are_refused():
-    with pytest.raises(ValueError, match="named kernel, bias or scale, got 'shift'"):
+    with pytest.raises(ValueError, match=r"kernel, .*, bias, scale, got 'shift'"):
         fresh_parameters(Other(), 3)
