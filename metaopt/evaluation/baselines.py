@@ -1,42 +1,73 @@
-"""The optimizers that a learned one has to beat, each with its learning rate swept.
+"""The optimizers that a learned one has to beat, each tuned by a sweep.
 
 A baseline takes a learning rate and the number of steps of the run, so that it can have a schedule:
 
     rate(t) = peak * min(s / w, (1 + cos(pi (s - w) / (1 - w))) / 2),   s = (t + 1/2) / T,  w = 0.05
 
 is a linear warm-up over the first 5% of the T steps and then a cosine to 0, read at the middle of
-each step, so that no step has the rate 0.
+each step, so that no step has the rate 0. A sweep tries every rate, and, where that is asked for,
+every weight decay and both schedules, which makes a `Setting` of each combination.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from metaopt.config.registry import find
-from metaopt.core.types import LearnedOptimizer
+from metaopt.config.registry import choose, find
+from metaopt.core.types import LearnedOptimizer, PyTree
 
 WARM_UP = 0.05
 """The fraction of a run over which a schedule rises to its peak."""
 
+TUNABLE = ("rate", "decay", "schedule")
+"""What a sweep can turn; the rate always."""
 
-class Baseline(NamedTuple):
-    """An optimizer by its learning rate; calling it makes the optax transformation.
+RATES = tuple(float(f"{10 ** (k / 3):.3g}") for k in range(-12, 3))
+"""Learning rates of every sweep: three a decade, 15 from 1e-4 to 4.64."""
+
+DECAYS = (0.0, 1e-4, 0.1)
+"""Weight decays of a sweep that tunes them."""
+
+
+class Setting(NamedTuple):
+    """A point of a sweep.
 
     Attributes:
-      make: ``(rate, num_steps) -> optax transformation``; either may be traced.
-      scheduled: whether it looks at ``num_steps``. One that does is run for each horizon by itself;
-        of one that does not, a shorter run is the start of a longer one.
+      rate: the learning rate, its peak where there is a schedule.
+      decay: the weight decay; ``None`` for the baseline's own.
+      cosine: 1 for warm-up and cosine, 0 for a constant rate; ``None`` for the baseline's own.
     """
 
-    make: Callable[..., optax.GradientTransformation]
-    scheduled: bool = False
+    rate: Any
+    decay: Any = None
+    cosine: Any = None
 
-    def __call__(self, rate, num_steps=None) -> optax.GradientTransformation:
-        """The transformation with a learning rate, for a run of ``num_steps`` steps."""
-        return self.make(rate, num_steps)
+    def beside_rate(self) -> str:
+        """What else was tuned, in words.
+
+        Examples:
+          >>> Setting(0.1).beside_rate(), Setting(0.1, 1e-4, 1.0).beside_rate()
+          ('', 'decay 0.0001, cosine')
+        """
+        words = [] if self.decay is None else [f"decay {self.decay:g}"]
+        if self.cosine is not None:
+            words.append("cosine" if self.cosine else "constant")
+        return ", ".join(words)
+
+
+def warmup(step: jax.Array | int, num_steps: jax.Array | int) -> jax.Array:
+    """The fraction of the rate that a step of a warm-up without a fall has; a float32 scalar.
+
+    Examples:
+      >>> [round(float(warmup(step, 100)), 3) for step in (0, 4, 52, 99)]
+      [0.1, 0.9, 1.0, 1.0]
+    """
+    done = (jnp.asarray(step, jnp.float32) + 0.5) / jnp.asarray(num_steps, jnp.float32)
+    return jnp.minimum(done / WARM_UP, 1)
 
 
 def warmup_cosine(step: jax.Array | int, num_steps: jax.Array | int) -> jax.Array:
@@ -55,61 +86,87 @@ def warmup_cosine(step: jax.Array | int, num_steps: jax.Array | int) -> jax.Arra
     return jnp.where(done < WARM_UP, done / WARM_UP, falling)
 
 
-def constant(make: Callable[..., optax.GradientTransformation]) -> Baseline:
-    """A baseline whose rate stays what it is; ``make`` takes a rate.
+class Baseline(NamedTuple):
+    """An optimizer by its `Setting`; calling it makes the optax transformation.
 
-    Examples:
-      >>> tx = constant(optax.sgd)(0.5)
-      >>> tx.update(jnp.ones(2), tx.init(jnp.zeros(2)))[0].tolist()
-      [-0.5, -0.5]
-    """
-    return Baseline(lambda rate, num_steps: make(rate))
-
-
-def cosine(make: Callable[..., optax.GradientTransformation]) -> Baseline:
-    """A baseline with the module's schedule; ``make`` takes a rate, or a schedule as optax has it.
-
-    Examples:
-      >>> tx = cosine(optax.sgd)(0.5, num_steps=1)
-      >>> print(f"{tx.update(jnp.ones(()), tx.init(jnp.zeros(())))[0]:.3f}")
-      -0.271
+    Attributes:
+      make: ``(rate, weight_decay=...) -> optax transformation``; a rate is a number, traced or not,
+        or a schedule as optax has it.
+      schedule: ``(step, num_steps) -> fraction of the rate``, such as `warmup_cosine`; ``None`` for
+        a constant rate. One with a schedule is run for each horizon by itself; of one without, a
+        shorter run is the start of a longer one.
+      decays: whether ``make`` takes a ``weight_decay``, so that it can be tuned.
+      judged: ``(opt_state, params) -> params``, the parameters whose loss counts, where these are
+        not those that the gradients are taken at.
     """
 
-    def scheduled(rate, num_steps):
+    make: Callable[..., optax.GradientTransformation]
+    schedule: Callable[..., jax.Array] | None = None
+    decays: bool = False
+    judged: Callable[[PyTree, PyTree], PyTree] | None = None
+
+    def __call__(self, setting, num_steps=None) -> optax.GradientTransformation:
+        """The transformation at a `Setting`, or a learning rate, for a run of ``num_steps`` steps.
+
+        Examples:
+          >>> tx = Baseline(optax.sgd, warmup_cosine)(0.5, num_steps=1)
+          >>> print(f"{tx.update(jnp.ones(()), tx.init(jnp.zeros(())))[0]:.3f}")
+          -0.271
+        """
+        rate, decay, cosine = setting if isinstance(setting, Setting) else Setting(setting)
+        options = {} if decay is None else {"weight_decay": decay}
+        fraction: Any = self.schedule
+        if cosine is not None:
+            fraction = lambda step, T: jnp.where(cosine, warmup_cosine(step, T), 1.0)
+        if fraction is None:
+            return self.make(rate, **options)
         if num_steps is None:
             raise ValueError("a baseline with a schedule needs num_steps.")
-        return make(lambda step: rate * warmup_cosine(step, num_steps))
+        return self.make(lambda step: rate * fraction(step, num_steps), **options)
 
-    return Baseline(scheduled, scheduled=True)
+    @property
+    def has_both_schedules(self) -> bool:
+        """Whether it is as well with a constant rate as with a cosine."""
+        return self.schedule in (None, warmup_cosine)
 
 
-def _adamw(rate) -> optax.GradientTransformation:
-    return optax.adamw(rate, weight_decay=1e-2)
+def _adamw(rate, weight_decay=1e-2) -> optax.GradientTransformation:
+    return optax.adamw(rate, weight_decay=weight_decay)
 
 
 def _sgdm(rate) -> optax.GradientTransformation:
     return optax.sgd(rate, momentum=0.9)
 
 
+def _muon(rate, weight_decay=None) -> optax.GradientTransformation:
+    if weight_decay is None:
+        return optax.contrib.muon(rate)
+    # Vectors are Adam's.
+    return optax.contrib.muon(rate, weight_decay=weight_decay, adam_weight_decay=weight_decay)
+
+
+_PLAIN = {
+    "adam": Baseline(optax.adam),
+    "adamw": Baseline(_adamw, decays=True),
+    "lion": Baseline(optax.lion, decays=True),
+    "muon": Baseline(_muon, decays=True),
+    "sgdm": Baseline(_sgdm),
+}
+
 BASELINES: dict[str, Baseline] = {
-    "adam": constant(optax.adam),
-    "adam_cosine": cosine(optax.adam),
-    "adamw": constant(_adamw),
-    "adamw_cosine": cosine(_adamw),
-    "lion": constant(optax.lion),
-    "lion_cosine": cosine(optax.lion),
-    "muon": constant(optax.contrib.muon),
-    "muon_cosine": cosine(optax.contrib.muon),
-    "nadam": constant(optax.nadam),
-    "rmsprop": constant(optax.rmsprop),
-    "sgd": constant(optax.sgd),
-    "sgdm": constant(_sgdm),
-    "sgdm_cosine": cosine(_sgdm),
+    **_PLAIN,
+    **{f"{name}_cosine": one._replace(schedule=warmup_cosine) for name, one in _PLAIN.items()},
+    "nadam": Baseline(optax.nadam),
+    "rmsprop": Baseline(optax.rmsprop),
+    "schedule_free_adamw": Baseline(
+        optax.contrib.schedule_free_adamw,
+        schedule=warmup,
+        decays=True,
+        judged=optax.contrib.schedule_free_eval_params,
+    ),
+    "sgd": Baseline(optax.sgd),
 }
 """Name -> baseline. To add one: a line here."""
-
-RATES = tuple(float(f"{10 ** (k / 3):.3g}") for k in range(-12, 3))
-"""Learning rates of every sweep: three a decade, 15 from 1e-4 to 4.64."""
 
 
 def baseline_of(name: str) -> Baseline:
@@ -119,15 +176,55 @@ def baseline_of(name: str) -> Baseline:
       UserError: if there is no such baseline.
 
     Examples:
-      >>> baseline_of("adam").scheduled, baseline_of("adam_cosine").scheduled
-      (False, True)
+      >>> baseline_of("adam").schedule is None, baseline_of("adam_cosine").schedule is None
+      (True, False)
     """
     found = find("baseline", name)
-    return found if isinstance(found, Baseline) else constant(found)
+    return found if isinstance(found, Baseline) else Baseline(found)
+
+
+def settings_of(
+    name: str, rates: Sequence[float], tune: Sequence[str] = ("rate",)
+) -> tuple[Setting, ...]:
+    """The points of a baseline's sweep; the rate changes fastest.
+
+    Args:
+      name: of the baseline.
+      rates: learning rates.
+      tune: of `TUNABLE`. What a baseline does not have is not tuned: plain Adam has no decay.
+
+    Raises:
+      UserError: for an unknown name.
+
+    Examples:
+      >>> settings_of("sgd", (0.1, 1.0), tune=("rate", "decay"))
+      (Setting(rate=0.1, decay=None, cosine=None), Setting(rate=1.0, decay=None, cosine=None))
+      >>> len(settings_of("adamw", (0.1, 1.0), tune=("decay", "schedule")))
+      12
+    """
+    for one in tune:
+        choose("tune", one, dict.fromkeys(TUNABLE))
+    found = baseline_of(name)
+    decays = DECAYS if "decay" in tune and found.decays else (None,)
+    cosines = (0.0, 1.0) if "schedule" in tune and found.has_both_schedules else (None,)
+    return tuple(
+        Setting(rate, decay, cosine)
+        for cosine, decay, rate in itertools.product(cosines, decays, rates)
+    )
+
+
+def stacked(settings: Sequence[Setting]) -> Setting:
+    """The same as one `Setting` of float32 arrays ``[M]``, for `jax.vmap`.
+
+    Examples:
+      >>> stacked(settings_of("adamw", (0.1, 1.0), tune=("decay",))).decay.shape
+      (6,)
+    """
+    return jax.tree.map(lambda *values: jnp.array(values, jnp.float32), *settings)
 
 
 def baseline(name: str) -> LearnedOptimizer:
-    """A baseline as an optimizer whose theta is its learning rate, so that rates can be vmapped.
+    """A baseline as an optimizer whose theta is its `Setting`, or its rate, to be vmapped over.
 
     Raises:
       UserError: if there is no such baseline.
@@ -140,5 +237,5 @@ def baseline(name: str) -> LearnedOptimizer:
     make = baseline_of(name)
     return LearnedOptimizer(
         init=lambda key: jnp.float32(1e-3),
-        optimizer=lambda rate, num_steps=None: optax.with_extra_args_support(make(rate, num_steps)),
+        optimizer=lambda at, num_steps=None: optax.with_extra_args_support(make(at, num_steps)),
     )

@@ -10,15 +10,18 @@
 * *Score*: the progress of a run from its initial loss to its mean loss, over that of the tuned
   reference baseline from the same start: 0 is no progress, 1 is the reference's. Losses may be 0 or
   negative; nothing divides by one. On a seed where the reference makes no progress it is over its
-  mean progress; where it makes none on average, scores and speed-ups are NaN.
+  mean progress; where it makes none on average, scores and speed-ups are NaN. *Final score*: the
+  same of the last loss instead of the mean.
 * *Speed-up*: see `metaopt.evaluation.speedups`.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from metaopt.core.interval import Interval, interval
+from metaopt.evaluation.baselines import Setting
 from metaopt.evaluation.runs import SPLITS
 from metaopt.evaluation.speedups import best, speed_ups
 from metaopt.evaluation.trials import Trial
@@ -37,7 +40,9 @@ class Row(NamedTuple):
         for each member); ``None`` where nothing is tuned.
       accuracy: after the last step, on the reported split, at the rate that is best for it;
         ``None`` where the task has none.
-      scores, speedups: ``[seeds]``, see the module.
+      tuned, final_tuned: what was chosen beside ``rate`` and ``final_rate``, such as ``"decay 0.1,
+        cosine"``; empty where only rates were swept.
+      scores, final_scores, speedups: ``[seeds]``, see the module.
       diverged: runs of them that diverged.
       seconds_per_step, state_bytes: its cost.
     """
@@ -51,11 +56,14 @@ class Row(NamedTuple):
     final: dict[str, Interval]
     per_seed: float | None
     scores: np.ndarray
+    final_scores: np.ndarray
     speedups: np.ndarray
     diverged: int
     seconds_per_step: float
     state_bytes: int
     accuracy: Interval | None = None
+    tuned: str = ""
+    final_tuned: str = ""
 
 
 def counted(losses: np.ndarray, cap: float | None) -> np.ndarray:
@@ -114,20 +122,23 @@ def summarise(
     cap: float | None,
     trials: dict[str, Trial],
     *,
-    rates: tuple[float, ...],
-    baselines: tuple[str, ...],
+    settings: Mapping[str, Sequence[Setting]],
     num_steps: int,
     every: int,
     split: str,
 ) -> list[Row]:
-    """A row for each optimizer; ``baselines`` were swept, the first of them is the reference."""
+    """A row for each optimizer; those with ``settings`` were swept, the first is the reference."""
     axis = SPLITS.index(split)
-    reference = counted(trials[baselines[0]].at(num_steps), cap)
-    means = mean_losses(reference, split)
-    start, theirs = reference[0, :, 0, axis].astype(np.float64), means[best(means)]
-    progresses = makes_progress(start, theirs)
-    made = start - theirs
-    scale = np.where(made > 0, made, made.mean()) if progresses else np.nan
+    reference = counted(trials[next(iter(settings))].at(num_steps), cap)
+    start, means = reference[0, :, 0, axis].astype(np.float64), mean_losses(reference, split)
+    progresses = makes_progress(start, means[best(means)])
+
+    def scores(values: np.ndarray, of_reference: np.ndarray) -> np.ndarray:
+        theirs = of_reference[best(of_reference)]
+        if not (progresses and makes_progress(start, theirs)):
+            return np.full(len(start), np.nan)
+        made = start - theirs
+        return (start - values) / np.where(made > 0, made, made.mean())
 
     def accuracy(name: str) -> Interval | None:
         curves = trials[name].accuracies.get(num_steps)
@@ -141,17 +152,19 @@ def summarise(
         losses = counted(raw, cap)
         means = {s: mean_losses(losses, s) for s in SPLITS}
         finals = {s: losses[..., -1, i] for i, s in enumerate(SPLITS)}
-        chosen, swept = best(means[split]), name in baselines
+        chosen, swept = best(means[split]), settings.get(name)
+        last = best(finals[split])
         return Row(
             task=task,
             optimizer=name,
-            rate=rates[chosen] if swept else None,
-            final_rate=rates[best(finals[split])] if swept else None,
+            rate=swept[chosen].rate if swept else None,
+            final_rate=swept[last].rate if swept else None,
             start=interval(start),
             mean={s: interval(values[best(values)]) for s, values in means.items()},
             final={s: interval(values[best(values)]) for s, values in finals.items()},
             per_seed=float(means[split].min(axis=0).mean()) if swept else None,
-            scores=(start - means[split][chosen]) / scale,
+            scores=scores(means[split][chosen], mean_losses(reference, split)),
+            final_scores=scores(finals[split][last], reference[..., -1, axis]),
             speedups=speed_ups(losses[..., axis], reference[..., axis], every)
             if progresses
             else np.full(len(start), np.nan),
@@ -159,6 +172,8 @@ def summarise(
             seconds_per_step=trials[name].seconds_per_step,
             state_bytes=trials[name].state_bytes,
             accuracy=accuracy(name),
+            tuned=swept[chosen].beside_rate() if swept else "",
+            final_tuned=swept[last].beside_rate() if swept else "",
         )
 
     return [row(name) for name in trials]

@@ -28,7 +28,7 @@ def body(found: Result) -> str:
     """What is on it, below its title."""
     finite = any(words.is_finite(found, task) for task in found.tasks)
     parts = [f"<p class='lead'>{html.escape(words.facts(found))}</p>", *_verdicts(found)]
-    parts.append(_note(words.costs(found)))
+    parts += [_note(words.costs(found)), _note(found.shipped)]
     heads, rows = tables.aggregate_heads(found), tables.aggregate_rows(found)
     parts += [html_table(heads, rows, last_in_bold=False), _note(tables.caption(found))]
     if finite:
@@ -90,15 +90,18 @@ def content(found: Result) -> dict[str, Any]:
         "optimizers": found.optimizers,
         "baselines": found.baselines,
         "reference": found.reference,
+        "suite": found.suite,
         "tasks": found.tasks,
         "num_steps": found.num_steps,
         "measured_every": found.every,
         "seeds": found.seeds,
         "split": found.split,
         "rates": found.rates,
+        "settings": found.settings,
         "machine": found.machine,
         "trained_ranges": found.ranges,
         "costs": found.costs,
+        "shipped_curves": found.shipped,
         "rows": found.rows,
         "aggregates": found.aggregates(),
         "changes": found.changes(),

@@ -8,6 +8,7 @@ import numpy as np
 
 from metaopt.config.registry import choose
 from metaopt.core.errors import UserError
+from metaopt.evaluation.baselines import Setting
 from metaopt.evaluation.changes import NUMBERS, change_of
 from metaopt.evaluation.grids import Grid
 from metaopt.evaluation.measures import Row, counted, mean_losses
@@ -30,13 +31,14 @@ class Aggregate(NamedTuple):
 
     Attributes:
       optimizer: its name.
-      score, speedup: interquartile means; see `metaopt.evaluation.measures`.
+      score, final_score, speedup: interquartile means; see `metaopt.evaluation.measures`.
       improvement: the probability that a run of it scores above one of the reference baseline.
       diverged, runs: how many did, of how many on all tasks.
     """
 
     optimizer: str
     score: Range
+    final_score: Range
     speedup: Range
     improvement: Range
     diverged: int
@@ -53,6 +55,7 @@ class Result:
       every: inner steps between two measurements.
       seeds: runs of each optimizer, and each rate, on each task.
       rates: ``[R]`` learning rates of the baselines' sweeps.
+      settings: baseline -> the M points of its sweep; the rate changes fastest.
       split: the split whose loss decides: rates, scores, speed-ups.
       trials: task -> optimizer -> all loss curves.
       caps: task -> the largest loss that counts, ``None`` for the loss before the first step.
@@ -61,6 +64,8 @@ class Result:
       ranges: task -> optimizer -> a sentence on whether that is in its trained range.
       machine: the hardware and the versions that it ran with.
       costs: optimizer -> what its meta-training took, in a sentence, of those that say it.
+      shipped: which baselines' curves were not measured here, in a sentence; empty if all were.
+      suite: whose tasks these are, empty where they were named one by one.
       horizons: the lengths of the runs of the reference and of the learned optimizers; T is one.
     """
 
@@ -71,6 +76,7 @@ class Result:
     every: int
     seeds: int
     rates: tuple[float, ...]
+    settings: dict[str, tuple[Setting, ...]]
     split: str
     trials: dict[str, dict[str, Trial]]
     caps: dict[str, float | None]
@@ -80,6 +86,8 @@ class Result:
     machine: str = ""
     costs: Mapping[str, str] = field(default_factory=dict)
     horizons: tuple[int, ...] = ()
+    shipped: str = ""
+    suite: str = ""
 
     @property
     def reference(self) -> str:
@@ -97,7 +105,7 @@ class Result:
         return np.arange(0, (horizon or self.num_steps) + 1, self.every)
 
     def curves(self, task: str, optimizer: str, horizon: int | None = None) -> np.ndarray:
-        """Counted losses ``[M, seeds, points + 1, 3]`` at M rates; of T steps if not said.
+        """Counted losses ``[M, seeds, points + 1, 3]`` at M settings; of T steps if not said.
 
         Raises:
           UserError: if there are no such runs, naming those that there are.
@@ -109,7 +117,7 @@ class Result:
         return choose("optimizer", optimizer, choose("task", task, self.trials))
 
     def tuned(self, task: str, optimizer: str, horizon: int | None = None) -> np.ndarray:
-        """The same ``[seeds, points + 1, 3]`` at the rate with the best mean loss on ``split``."""
+        """The same ``[seeds, points + 1, 3]`` at the setting whose mean on ``split`` is best."""
         losses = self.curves(task, optimizer, horizon)
         return losses[best(mean_losses(losses, self.split))]
 
@@ -130,8 +138,12 @@ class Result:
         return values[best(-values[..., -1])]
 
     def sweep(self, task: str, baseline: str) -> np.ndarray:
-        """Mean losses ``[R]`` on ``split`` over runs and seeds, for each of ``rates``."""
-        return mean_losses(self.curves(task, baseline), self.split).mean(axis=1)
+        """Mean losses ``[R]`` on ``split`` over runs and seeds, for each of ``rates``.
+
+        Each at the weight decay and schedule that are best for it, where these were tuned.
+        """
+        means = mean_losses(self.curves(task, baseline), self.split).mean(axis=1)
+        return means.reshape(-1, len(self.rates)).min(axis=0) if len(means) > 1 else means
 
     def row(self, task: str, optimizer: str) -> Row:
         """The numbers of an optimizer on a task."""
@@ -176,19 +188,21 @@ class Result:
         ]
 
     def stacked(self, optimizer: str, what: str) -> np.ndarray:
-        """``[tasks, seeds]`` of ``"scores"`` or ``"speedups"`` on the tasks that have them."""
-        rows = [self.row(task, optimizer) for task in self.meaningful]
-        return np.stack([getattr(row, what) for row in rows])
+        """``[tasks, seeds]`` of a row's ``"scores"`` and such, on the tasks that have them."""
+        values = [getattr(self.row(task, optimizer), what) for task in self.meaningful]
+        known = [one for one in values if not np.isnan(one).any()]
+        return np.stack(known or values)
 
     def aggregates(self) -> list[Aggregate]:
         """Every optimizer over all tasks, learned ones first."""
         unknown = Range(*[float("nan")] * 3)
 
         def of(name: str) -> Aggregate:
-            score = speedup = improvement = unknown
+            score = final = speedup = improvement = unknown
             if self.meaningful:
                 scores, speedups = self.stacked(name, "scores"), self.stacked(name, "speedups")
                 score = with_interval(interquartile_mean, scores)
+                final = with_interval(interquartile_mean, self.stacked(name, "final_scores"))
                 speedup = with_interval(interquartile_mean, speedups)
                 # Against itself it is one half; two samples of the same runs would add nothing.
                 improvement = Range(0.5, 0.5, 0.5)
@@ -197,6 +211,6 @@ class Result:
                     improvement = with_interval(probability_of_improvement, scores, theirs)
             rows = [row for row in self.rows if row.optimizer == name]
             diverged, runs = sum(row.diverged for row in rows), self.seeds * len(rows)
-            return Aggregate(name, score, speedup, improvement, diverged, runs)
+            return Aggregate(name, score, final, speedup, improvement, diverged, runs)
 
         return [of(name) for name in (*self.optimizers, *self.baselines)]

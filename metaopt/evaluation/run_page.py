@@ -16,7 +16,7 @@ from metaopt.evaluation.report import Evaluation, body
 from metaopt.plotting.html import PAGE
 from metaopt.plotting.style import to_svg
 from metaopt.training.outcome import Measurements, measured_in, theta_lines
-from metaopt.training.plots import meta_training, smoothed_over
+from metaopt.training.plots import meta_training, parts, smoothed_over
 from metaopt.training.run_directory import RunDirectory
 from metaopt.training.save import flat_theta
 
@@ -56,7 +56,8 @@ def run_page(directory: RunDirectory, config: Config, found: Evaluation | None) 
     parts.append(f"<h2>Use it</h2><pre>{line}</pre>")
     shown = html.escape(to_json(config))
     parts.append(f"<details><summary>Configuration</summary><pre>{shown}</pre></details>")
-    tasks = ", ".join(label(task) for task in trained_tasks(config))
+    trained = trained_tasks(config)
+    tasks = ", ".join(map(label, trained)) if len(trained) < 4 else f"{len(trained)} tasks"
     title = f"{config.optimizer.name} on {tasks}" if is_training else config.problem.name
     return PAGE.format(title=html.escape(title), body="\n".join(parts))
 
@@ -102,6 +103,10 @@ def _meta_training(
     steps, losses = (np.array([row[name] for row in finite]) for name in ("step", "loss"))
     yield f"<figure>{to_svg(meta_training(steps, losses, measured))}</figure>"
     yield _note(how_to_read(config.estimator, len(finite)))
+    if names := [name for name in finite[-1] if name.endswith("/loss")]:
+        column = lambda name: np.array([row.get(name) for row in finite], np.float64)
+        of = {name.removesuffix("/loss"): column(name) for name in names}
+        yield f"<h3>Each task of the mixture</h3><figure>{to_svg(parts(steps, of))}</figure>"
     if lost:
         yield _note(f"The meta-loss was not finite in {lost:,} of {len(rows):,} outer steps.")
 

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,8 @@ from metaopt.core.sizes import bytes_of
 from metaopt.core.types import Key, LearnedOptimizer, PyTree, Task, Theta, UnrolledProblem
 from metaopt.core.unroll import unroll
 from metaopt.parallel.chunks import in_chunks
+
+Judged = Callable[[PyTree, PyTree], PyTree]
 
 SPLITS = ("train", "valid", "test")
 
@@ -33,7 +36,9 @@ def _training(task: Task, optimizer: LearnedOptimizer) -> UnrolledProblem:
     return inner.training(task._replace(sequence=None), optimizer)
 
 
-def runs_of(task: Task, optimizer: LearnedOptimizer, every: int, points: int):
+def runs_of(
+    task: Task, optimizer: LearnedOptimizer, every: int, points: int, judged: Judged | None = None
+):
     """The function that does the runs of a `metaopt.evaluation.trials.Trial`.
 
     Args:
@@ -41,6 +46,7 @@ def runs_of(task: Task, optimizer: LearnedOptimizer, every: int, points: int):
       optimizer: what trains it.
       every: inner steps between two measurements.
       points: measurements that there is room for, without the one before the first step.
+      judged: ``(opt_state, params) -> params`` that are measured, where these are others.
 
     Returns:
       ``(thetas, keys, data, horizon, count) -> {measure: [M, seeds, points + 1, 3]}``: the
@@ -49,15 +55,20 @@ def runs_of(task: Task, optimizer: LearnedOptimizer, every: int, points: int):
     """
     problem = _training(task, optimizer)
 
+    def measured(state, data):
+        if judged is not None:
+            state = state._replace(params=judged(state.opt_state, state.params))
+        return _measure(task, state, data)
+
     def run(theta, key, data, horizon, count):
         def advance(i, carry):
             state, curves = carry
             state, _ = unroll(problem, theta, state, data, every)
-            return state, put(curves, i + 1, _measure(task, state, data))
+            return state, put(curves, i + 1, measured(state, data))
 
         put = lambda curves, i, now: {name: curves[name].at[i].set(now[name]) for name in curves}
         state = problem.init(theta, data, horizon, key)
-        start = _measure(task, state, data)
+        start = measured(state, data)
         empty = jnp.full((points + 1, len(SPLITS)), jnp.nan, jnp.float32)
         curves = put(dict.fromkeys(start, empty), 0, start)
         return jax.lax.fori_loop(0, count, advance, (state, curves))[1]

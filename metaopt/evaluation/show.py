@@ -22,5 +22,6 @@ def show(found: Evaluation, console: Console) -> None:
     """The table of every task, that of all of them, and a verdict for each learned optimizer."""
     print_table(console, found.table())
     print_table(console, found.summary())
-    for line in found.verdicts():
+    said = [found.shipped] if found.shipped else []
+    for line in (*found.verdicts(), *said):
         console.print(line, highlight=False, markup=False)

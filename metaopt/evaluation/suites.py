@@ -13,8 +13,12 @@ import jax.numpy as jnp
 
 from metaopt.config.components import make_task
 from metaopt.config.registry import choose
-from metaopt.core.sizes import flops_of
-from metaopt.evaluation.baselines import RATES, baseline_of
+from metaopt.core.arithmetic import flops_of
+from metaopt.evaluation.baselines import RATES, settings_of
+from metaopt.evaluation.suite_curves import curves_for
+
+SUITE_BASELINES = ("adamw_cosine", "muon_cosine", "adam")
+"""Those of a suite, whose curves are shipped; the first is the reference."""
 
 
 class Suite(NamedTuple):
@@ -55,20 +59,35 @@ SUITES: dict[str, Suite] = {
             "digits_mlp_128x128_batch_norm": "a wider network with batch norm",
             "digits_mlp_128x128_dropout_50": "a wider network with dropout",
             "signal_cnn_16x16": "convolutions on signals",
+            "digits_resnet_8x16": "a residual network with batch norm",
+            "digits_mixer_32x2": "an MLP-mixer",
+            "grammar_irnn_32": "a recurrent language model",
+            "grammar_transformer_32": "a transformer language model",
+            "digits_mlp_32_es_8": "gradients that are an evolution strategy's",
             "quadratic_ill": "an ill-conditioned bowl",
         },
         num_steps=1000,
         seeds=3,
     ),
     "celo17_small": Suite(
-        "stand-ins for Celo's 17 held-out tasks, as far as there are families for them",
+        "stand-ins for Celo's held-out tasks",
         {
             "digits_mlp_128x128": "MLP 128-128 on Fashion-MNIST",
-            "digits_mlp_128x128x128_tanh:norm=layer": "MLP with layer norm and tanh on CIFAR-10",
-            "digits_cnn:channels=32:batch_size=128": "convolutions on CIFAR-10",
-            "signal_cnn_32x32x32": "convolutions on CIFAR-100",
+            "digits_mlp_128x128x128_tanh:norm=layer:batch_size=64": "deeper, on CIFAR-10",
+            "digits_cnn_16x32:batch_size=32": "convolutions on CIFAR-10",
+            "digits_cnn_16x32_batch_norm:batch_size=32": "the same with batch norm",
+            "digits_cnn_16x32_layer_norm:batch_size=32": "the same with layer norm",
+            "signal_cnn_32x32x32:batch_size=32": "convolutions on CIFAR-100",
+            "digits_vit_wide:batch_size=8": "vision transformer on CIFAR-100, wide and shallow",
+            "digits_vit_deep:batch_size=8": "the same, skinny and deep",
+            "grammar_transformer_20": "transformer language model of 20 channels",
+            "grammar_transformer_32": "the same of 32 channels",
+            "grammar_transformer_64:batch_size=4": "the same of 128 channels",
+            "grammar_lstm_32:batch_size=8": "recurrent language model on LM1B",
+            "grammar_gru_32:batch_size=8": "the same on Wikipedia",
+            "digits_nested_20": "training a learned optimizer for 50 steps",
             "digits_autoencoder_128x32x128": "autoencoder 128-32-128 on MNIST",
-            "digits_vae_128x128": "autoencoder 128-32-128 on CIFAR-10",
+            "digits_vae_128x128:batch_size=64": "autoencoder 128-32-128 on CIFAR-10",
         },
         num_steps=2000,
         seeds=3,
@@ -88,34 +107,42 @@ one, by which sweeps of the zoo's members took 0.5 to 2.3 times as long as was s
 def preview(
     name: str,
     optimizers: int,
-    baselines: Sequence[str],
+    baselines: Sequence[str] | None = None,
+    *,
     num_steps: int | None = None,
     seeds: int | None = None,
+    tune: Sequence[str] = ("rate",),
+    anew: bool = False,
 ) -> str:
     """What a suite will take on this machine, in a sentence, before anything of it runs.
 
     Args:
       name: of the suite.
       optimizers: how many learned ones.
-      baselines: by name.
-      num_steps, seeds: instead of the suite's.
+      baselines, num_steps, seeds, tune, anew: as in `metaopt.evaluate`.
 
     Raises:
       UserError: for an unknown suite or baseline.
     """
     suite = choose("suite", name, SUITES)
-    for one in baselines:
-        baseline_of(one)
+    baselines = SUITE_BASELINES if baselines is None else baselines
     steps = suite.num_steps if num_steps is None else num_steps
-    runs = suite.seeds if seeds is None else seeds
-    thetas = optimizers + len(baselines) * len(RATES)
-    flops = sum(flops_of(make_task(label)) for label in suite.tasks) * thetas * runs * steps
-    trials = len(suite.tasks) * (optimizers + len(baselines))
-    seconds = flops / (SHARE * product_speed()) + trials * SECONDS_TO_COMPILE
-    minutes = max(1, round(seconds / 60))
+    seeds = suite.seeds if seeds is None else seeds
+    sweeps = {one: len(settings_of(one, RATES, tune)) for one in baselines}
+    shipped = () if anew else curves_for(name, steps, seeds, RATES, tune).sweeps
+    flops, runs = 0.0, 0
+    for label in suite.tasks:
+        swept = sum(size for one, size in sweeps.items() if (label, one) not in shipped)
+        flops += flops_of(make_task(label)) * (optimizers + swept) * seeds * steps
+        runs += (optimizers + swept) * seeds
+    trials = len(suite.tasks) * (optimizers + len(sweeps))
+    minutes = (flops / (SHARE * product_speed()) + trials * SECONDS_TO_COMPILE) / 60
+    known = sum((label, one) in shipped for label in suite.tasks for one in sweeps)
+    of_these = f", {known} of them with shipped curves" if known else ""
+    plural = "s" * (round(minutes) > 1)
     return (
-        f"{name}: {suite.about}. {len(suite.tasks)} tasks, {trials} trials, {thetas * runs:,} runs "
-        f"of {steps:,} steps of each task: about {minutes:,} minute{'s' * (minutes > 1)} here."
+        f"{name}: {suite.about}. {len(suite.tasks)} tasks, {trials} trials{of_these}, {runs:,} "
+        f"runs of {steps:,} steps: about {max(1, round(minutes)):,} minute{plural} here."
     )
 
 

@@ -53,7 +53,7 @@ def cells(found: Result, row: Row) -> Cells:
     if any(row.accuracy is not None for row in found.rows):
         last = {"accuracy": _accuracy(row, "±")}
     return {
-        "": row.optimizer if row.rate is None else f"{row.optimizer} at {row.rate:g}",
+        "": _at(row),
         f"mean {found.split}": narrow(row.mean[found.split]),
         "final": narrow(row.final[found.split]),
         f"mean − {found.reference}": _difference(found, row, lambda one: one.text(2, "±", "+")),
@@ -67,7 +67,7 @@ def page_cells(found: Result, row: Row) -> Cells:
     itself = row.optimizer == found.reference
     change = found.change(row.optimizer, row.task)
     return {
-        "": row.optimizer if row.rate is None else f"{row.optimizer} at {row.rate:g}",
+        "": _at(row),
         f"mean {found.split}": str(row.mean[found.split]),
         "final": str(row.final[found.split]),
         **({"accuracy": _accuracy(row)} if row.accuracy is not None else {}),
@@ -82,7 +82,7 @@ def further_cells(found: Result, row: Row) -> Cells:
     known = lambda value: "–" if value is None or not np.isfinite(value) else f"{value:.3g}"
     return {
         "": row.optimizer,
-        "final rate": known(row.final_rate),
+        "final rate": ", ".join(filter(None, (known(row.final_rate), row.final_tuned))),
         "rates at 90%": _rates(found, row),
         "rate per seed": known(row.per_seed),
         "train": known(row.final["train"].mean),
@@ -93,7 +93,14 @@ def further_cells(found: Result, row: Row) -> Cells:
 
 
 def aggregate_heads(found: Result) -> tuple[str, ...]:
-    return "all tasks", "score", "speed-up", f"P(beats {found.reference})", "diverged"
+    return (
+        "all tasks",
+        "score",
+        "final score",
+        "speed-up",
+        f"P(beats {found.reference})",
+        "diverged",
+    )
 
 
 def aggregate_rows(found: Result) -> list[tuple[str, ...]]:
@@ -105,6 +112,7 @@ def aggregate_rows(found: Result) -> list[tuple[str, ...]]:
         return (
             one.optimizer,
             text(one.score),
+            text(one.final_score),
             "–" if itself else text(one.speedup),
             "–" if itself else text(one.improvement),
             f"{one.diverged}/{one.runs}",
@@ -116,8 +124,8 @@ def aggregate_rows(found: Result) -> list[tuple[str, ...]]:
 def caption(found: Result) -> str:
     """What the numbers over all tasks are, in short."""
     return (
-        f"Score: progress from the initial loss over that of {found.reference} at its best of "
-        f"{len(found.rates)} rates. Speed-up: its steps over those here, to the same loss. "
+        f"Score: progress from the initial to the mean (or final) loss over that of "
+        f"{found.reference}, tuned. Speed-up: its steps over those here, to the same loss. "
         "Interquartile means [95%]."
     )
 
@@ -157,6 +165,13 @@ def _rates(found: Result, row: Row) -> str:
         high += 1
     ends = dict.fromkeys(f"{found.rates[i]:g}" for i in (low, high))
     return " to ".join(ends)
+
+
+def _at(row: Row) -> str:
+    """An optimizer, a baseline with what was chosen for it."""
+    if row.rate is None:
+        return row.optimizer
+    return ", ".join(filter(None, (f"{row.optimizer} at {row.rate:g}", row.tuned)))
 
 
 def _number(value: float) -> str:

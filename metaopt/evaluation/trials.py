@@ -21,6 +21,7 @@ from metaopt.core.types import LearnedOptimizer, PyTree, Task, Theta
 from metaopt.evaluation import store
 from metaopt.evaluation.runs import (
     KEY_OF_EVALUATION,
+    Judged,
     compiler_options,
     runs_of,
     seconds_per_step,
@@ -101,6 +102,7 @@ def run_trial(
     horizons: tuple[int, ...],
     every: int,
     seeds: int,
+    judged: Judged | None = None,
     cache: Path | None = None,
     anew: bool = False,
 ) -> tuple[Trial, bool]:
@@ -114,6 +116,7 @@ def run_trial(
       horizons: multiples of ``every``.
       every: inner steps between two measurements.
       seeds: runs for each theta and horizon.
+      judged: see `metaopt.evaluation.runs.runs_of`.
       cache: a folder with results of earlier calls, by a hash of the program and of all that goes
         into it: what was changed is never mistaken for what it was.
       anew: run even so.
@@ -125,7 +128,8 @@ def run_trial(
     key = jax.random.key(KEY_OF_EVALUATION)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(seeds))
     steps = lambda n: jnp.int32(n)
-    program = jax.jit(runs_of(task, optimizer, every, points), compiler_options=compiler_options())
+    runs = runs_of(task, optimizer, every, points, judged)
+    program = jax.jit(runs, compiler_options=compiler_options())
     lowered = program.lower(thetas, keys, data, steps(horizons[0]), steps(1))
     file = None
     if cache is not None:
@@ -153,6 +157,31 @@ def run_trial(
     if file is not None:
         store.write(file, curves, [seconds, trial.state_bytes, trial.params_bytes])
     return trial, False
+
+
+def kept_trial(
+    task: Task,
+    optimizer: LearnedOptimizer,
+    thetas: Theta,
+    data: PyTree,
+    losses: np.ndarray,
+    accuracies: np.ndarray | None,
+    num_steps: int,
+) -> Trial:
+    """A trial of runs whose curves are known already; its costs are measured here.
+
+    Args:
+      task, optimizer, thetas, data: as in `run_trial`.
+      losses, accuracies: ``[M, seeds, points + 1, 3]`` of runs of ``num_steps``.
+      num_steps: that.
+    """
+    key = jax.random.key(KEY_OF_EVALUATION)
+    theta = jax.tree.map(lambda leaf: leaf[0], thetas)
+    seconds = seconds_per_step(task, optimizer, theta, data, key)
+    state = start_of(task, optimizer, theta, data, key)
+    measures = {} if accuracies is None else {num_steps: accuracies}
+    sizes = bytes_of(state.opt_state), bytes_of(state.params)
+    return Trial({num_steps: losses}, seconds, *sizes, measures)
 
 
 def _trial(curves: dict[str, np.ndarray], seconds: float, state: int, params: int) -> Trial:

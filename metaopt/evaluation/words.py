@@ -14,8 +14,19 @@ def facts(found: Result) -> str:
     rates = f"{len(found.rates)} learning rates from {min(found.rates):g} to {max(found.rates):g}"
     return (
         f"{tasks}, {found.seeds} seeds of {found.num_steps:,} inner steps, {found.split} split; "
-        f"baselines {', '.join(found.baselines)}, each over {rates}. Measured on {found.machine}."
+        f"baselines {', '.join(found.baselines)}, each over {rates}{_also(found)}. Measured on "
+        f"{found.machine}."
     )
+
+
+def _also(found: Result) -> str:
+    """What was tuned beside the rate."""
+    points = [one for of in found.settings.values() for one in of]
+    decays = sorted({one.decay for one in points} - {None})
+    also = [f"weight decays {', '.join(f'{one:g}' for one in decays)}"] if decays else []
+    if any(one.cosine is not None for one in points):
+        also.append("a constant rate and a cosine")
+    return f", with {' and '.join(also)} where it has them" if also else ""
 
 
 def costs(found: Result) -> str:
@@ -206,6 +217,7 @@ def definitions(found: Result) -> dict[str, str]:
             f"The progress of each run from its initial to its mean loss over that of tuned "
             f"{reference} from the same start: 0 is none, 1 is {reference}'s."
         ),
+        "final score": "The same with the final loss in place of the mean.",
         "speed-up": (
             f"The steps that {reference} needs to its own final loss over the steps to the same "
             f"loss here, seed by seed. If a run never gets there: the steps that {reference} needs "

@@ -17,7 +17,13 @@ import metaopt
 from metaopt import UserError
 from metaopt.core.interval import Interval
 from metaopt.evaluation import grids, statistics
-from metaopt.evaluation.baselines import BASELINES, RATES, baseline, warmup_cosine
+from metaopt.evaluation.baselines import (
+    BASELINES,
+    RATES,
+    Setting,
+    baseline,
+    warmup_cosine,
+)
 from metaopt.evaluation.changes import change_of
 from metaopt.evaluation.measures import counted, diverged, summarise
 from metaopt.evaluation.speedups import speed_ups, steps_to_reach
@@ -161,7 +167,7 @@ def test_a_difference_within_its_interval_is_not_resolved():
 def test_where_the_reference_makes_no_progress_nothing_divides_by_it():
     still, moves = losses([1, 1, 1], [2, 2, 2]), losses([1, 0, -1], [2, 1, 0])
     trials = {"mine": Trial({2: moves}, 1e-6, 0, 0), "adam": Trial({2: still}, 1e-6, 0, 0)}
-    how = {"rates": (0.1,), "baselines": ("adam",), "num_steps": 2, "every": 1, "split": "test"}
+    how = {"settings": {"adam": (Setting(0.1),)}, "num_steps": 2, "every": 1, "split": "test"}
     for row in summarise("t", None, trials, **how):
         assert np.isnan(row.scores).all() and np.isnan(row.speedups).all()
     change = change_of(moves, still, number="final", **NAMES)
@@ -171,7 +177,7 @@ def test_where_the_reference_makes_no_progress_nothing_divides_by_it():
 def test_without_a_finite_start_nothing_is_finite_and_nothing_warns():
     lost = losses([np.nan, 1, 1], [np.nan, np.inf, 2])
     trials = {"mine": Trial({2: lost}, 1e-6, 0, 0), "adam": Trial({2: lost}, 1e-6, 0, 0)}
-    how = {"rates": (0.1,), "baselines": ("adam",), "num_steps": 2, "every": 1, "split": "test"}
+    how = {"settings": {"adam": (Setting(0.1),)}, "num_steps": 2, "every": 1, "split": "test"}
     mine, _ = summarise("t", None, trials, **how)
     assert np.isnan(mine.mean["test"].mean) and np.isnan(mine.scores).all() and mine.diverged == 2
     nothing = counted(lost, None)
