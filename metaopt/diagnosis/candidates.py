@@ -103,19 +103,13 @@ def candidates(
       ['pes K=2', 'gpes K=4', 'full_es']
     """
     run = config.estimator
-    # Shaped estimates have a unit of their own: no reference would be theirs.
-    common: dict[str, Any] = {"shortest_horizon": None, "growth_steps": None, "shaping": "raw"}
-    # Where episodes end early: a population is burnt in with what has ended left in place, where it
-    # says 0, so that its one estimate is over the whole horizon as it is.
-    common |= {"scale_to_horizon": False}
-    common |= {"first_episode": "burn_in", "window": window_of(run)}
     made = []
     for name in dict.fromkeys(names):
         kind = options_of(name)
         if kind.of_another is not None:
             other = kind.of_another
             raise UserError(f"{name} has the particles of {other}, all in step: diagnose {other}.")
-        options = _with(changed_to(kind, run), **common)
+        options = _with(changed_to(kind, run), **_common(run))
         every = reuses or _reuses(options.horizon, options.depth)
         reusing = hasattr(options, "reuse")
         for one in [_with(options, reuse=k) for k in every] if reusing else [options]:
@@ -129,6 +123,47 @@ def candidates(
     if reuses and not any(hasattr(options_of(name), "reuse") for name in names):
         raise UserError("--reuse is for estimators that take it, as gpes does: name one of them.")
     return made
+
+
+def _common(run: Options) -> dict[str, Any]:
+    """What is measured of whatever estimator."""
+    # Shaped estimates have a unit of their own: no reference would be theirs.
+    common: dict[str, Any] = {"shortest_horizon": None, "growth_steps": None, "shaping": "raw"}
+    # A population is burnt in to first lengths: no visit goes on.
+    common |= {"continue_from": None}
+    # Where episodes end early: a population is burnt in with what has ended left in place, where it
+    # says 0, so that its one estimate is over the whole horizon as it is.
+    common |= {"scale_to_horizon": False}
+    return common | {"first_episode": "burn_in", "window": window_of(run)}
+
+
+def noise_candidates(
+    config: Config, problem: UnrolledProblem, name: str, kinds: Sequence[str]
+) -> tuple[Candidate, list[GradientEstimator]]:
+    """An evolution strategy, and it under each kind of noise, with the configured particles.
+
+    Args:
+      config: a run's. Its loss shaping is not used, and of a distribution of horizons the longest.
+      problem: what it unrolls.
+      name: of the estimator.
+      kinds: of noise.
+
+    Raises:
+      UserError: for an unknown name or kind, or an estimator that has no noise.
+    """
+    (first, *_) = candidates(config, problem, [name])
+    options = _with(changed_to(options_of(name), config.estimator), **_common(config.estimator))
+    if not hasattr(options, "noise"):
+        raise UserError(f"--noise is for evolution strategies, such as nres, got {name!r}.")
+    if getattr(options, "reuse", ...) is None:
+        options = _with(options, reuse=first.reuse)
+    factory, made = registry.find("estimator", name), []
+    for kind in kinds:
+        try:
+            made.append(factory(problem, **_with(options, noise=kind).arguments()))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"estimator {name!r}: {error}") from error
+    return first, made
 
 
 def _with(options: Options, **values: Any) -> Options:

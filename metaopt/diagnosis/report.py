@@ -70,7 +70,7 @@ def report_diagnosis(
         budget = affordable_budget(full, theta, data, key=jax.random.fold_in(key, 0), mesh=mesh)
         how = f" (--budget {budget} repeats it)"
     say(f"{budget:,} unroll steps each{how}, {REFERENCE * budget:,} for the reference.")
-    with _progress(console, labels) as on_progress:
+    with progress(console, labels) as on_progress:
         rows, reference = diagnose(
             theta,
             data,
@@ -155,7 +155,7 @@ def _table(rows: Sequence[EstimatorRow], reference: Moments, budget: int) -> Tab
 
 
 @contextmanager
-def _progress(console: Console, labels: Sequence[str]) -> Iterator[Callable[[str, float], None]]:
+def progress(console: Console, labels: Sequence[str]) -> Iterator[Callable[[str, float], None]]:
     """A bar over all estimators on a terminal, a line for each estimator elsewhere."""
     began = time.monotonic()
     if not console.is_terminal:

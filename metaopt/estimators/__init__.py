@@ -20,9 +20,15 @@ from metaopt.estimators.reverse_mode import BPTT as BPTT
 from metaopt.estimators.reverse_mode import TBPTT as TBPTT
 from metaopt.estimators.reverse_mode import bptt as bptt
 from metaopt.estimators.reverse_mode import tbptt as tbptt
+from metaopt.estimators.stein import population_of as population_of
+from metaopt.estimators.stein import stein as stein
 from metaopt.estimators.truncated_es import TruncatedES as TruncatedES
 from metaopt.estimators.truncated_es import truncated_es as truncated_es
 from metaopt.estimators.uoro import UORO as UORO
 from metaopt.estimators.uoro import uoro as uoro
 
-ESTIMATORS = factories(globals(), GradientEstimator)
+# `stein` is made of another estimator and has no options of its own.
+ESTIMATORS = factories(
+    {name: thing for name, thing in globals().items() if hasattr(thing, "options")},
+    GradientEstimator,
+)

@@ -22,9 +22,23 @@ from metaopt.core.types import GradientEstimator, PyTree, Theta, UnrolledProblem
 from metaopt.core.unroll import unroll
 from metaopt.estimators.early_ends import all_ended
 from metaopt.estimators.horizons import Horizon, as_horizon
-from metaopt.estimators.kernel import Episode, ParticleKernel, Rollout, Window, inner_start
-from metaopt.estimators.noise import Sigma, antithetic, block_noise, sigma_schedule
-from metaopt.estimators.options import EndingEarly, Reusing, Smoothed, Windowed, takes
+from metaopt.estimators.kernel import (
+    ContinueFrom,
+    Episode,
+    ParticleKernel,
+    Rollout,
+    Window,
+    inner_start,
+)
+from metaopt.estimators.noise import (
+    NoiseKind,
+    Sigma,
+    antithetic,
+    block_noise,
+    is_coupled,
+    sigma_schedule,
+)
+from metaopt.estimators.options import Continuing, EndingEarly, Reusing, Smoothed, Windowed, takes
 from metaopt.estimators.population import make_estimator
 from metaopt.estimators.shaping import Shaping, weigh_differences
 from metaopt.estimators.stagger import FirstEpisode, Stagger
@@ -53,34 +67,36 @@ def _estimator(
     sigma: Sigma,
     reuse: int | None,
     shaping: Shaping,
+    noise: NoiseKind,
     scale_to_horizon: bool = True,
 ) -> GradientEstimator:
     """Any member of the family: its rollout and K are what distinguishes it."""
     schedule = sigma_schedule(sigma)
-    noise, window = block_noise(reuse, rollout), rollout.window
+    blocks, window = block_noise(reuse, rollout, noise), rollout.window
     halves_axes = jax.tree.map(lambda shared: None if shared else 0, problem.shared)
 
     def start(theta: Theta, data: PyTree, episode: Episode) -> Pair:
         scale = schedule(episode.updates)
-        eps, noise_sum = noise.start(theta, episode, scale)
+        eps, noise_sum = blocks.start(theta, episode, scale)
         of_half = lambda half: inner_start(problem, half, data, episode)
         inner = jax.vmap(of_half, out_axes=halves_axes)(antithetic(theta, eps))
-        return Pair(inner, scale, noise.keep(noise_sum, inner))
+        return Pair(inner, scale, blocks.keep(noise_sum, inner))
 
     def advance(theta: Theta, data: PyTree, episode: Episode, pair: Pair) -> Window:
-        eps, total, noise_sum = noise.advance(theta, episode, pair.sigma, pair.noise_sum)
+        eps, total, noise_sum = blocks.advance(theta, episode, pair.sigma, pair.noise_sum)
         run = lambda half, state: unroll(problem, half, state, data, window)
         both = jax.vmap(run, in_axes=(0, halves_axes), out_axes=(halves_axes, 0))
         inner, losses = both(antithetic(theta, eps), pair.inner)
         pair = pair._replace(inner=inner, noise_sum=noise_sum)
         return Window(pair, total, losses, all_ended(problem, inner, halves_axes))
 
-    kernel = ParticleKernel(start, advance, 2 * window, weigh_differences(shaping, rollout))
+    weigh = weigh_differences(shaping, rollout)
+    kernel = ParticleKernel(start, advance, 2 * window, weigh, is_coupled(noise))
     return make_estimator(problem, kernel, rollout, scale_to_horizon)
 
 
 @dataclass(frozen=True, kw_only=True)
-class GPES(EndingEarly, Reusing, Smoothed):
+class GPES(EndingEarly, Continuing, Reusing, Smoothed):
     """The options of `gpes`, for `metaopt.Config`, JSON and the command line."""
 
     name: ClassVar[str] = "gpes"
@@ -103,8 +119,11 @@ def gpes(
     stagger: Stagger = "balanced",
     first_episode: FirstEpisode = "short",
     shaping: Shaping = "raw",
+    noise: NoiseKind = "gaussian",
     particles_per_chunk: int | None = None,
     mesh: Mesh | None = None,
+    continue_from: ContinueFrom | None = None,
+    continue_probability: float = 0.5,
     scale_to_horizon: bool = True,
 ) -> GradientEstimator:
     """Generalised persistent evolution strategies: fresh noise every ``reuse`` steps.
@@ -125,10 +144,21 @@ def gpes(
       shaping: of the losses' differences: ``"raw"``, ``"standardise"`` (divided by their standard
         deviation over particles, two at least) or ``"centered_rank"`` (of ranks in [-1/2, 1/2]
         instead).
+      noise: ``"gaussian"``; ``"orthogonal"``: those of particles that start one after another are
+        orthogonal to each other, each by itself still Gaussian, so that the estimate is as unbiased
+        and, where N is not far below theta's size, of less variance; ``"orthogonal_fixed"``: the
+        same of length sigma sqrt(d), which smooths over a ball; ``"rademacher"``: plus or minus
+        sigma for each number.
       particles_per_chunk: how many of a device's particles advance at a time, at most; what fits
         where it is ``None``. The estimate is the same up to rounding.
       mesh: spreads the particles over devices, see `metaopt.parallel.sharding.particle_mesh`; the
         estimate is the same up to the order of a sum.
+      continue_from: what may go on at an episode's end, with the same states under the same noise,
+        by a newly drawn length, instead of starting anew: ``"length"``, any episode, which leaves
+        the estimate unbiased for the mean loss over the longer visits; ``"struggle"``, those whose
+        loss rose further above its lowest than ever before in their last window, which tilts it
+        (`metaopt.estimators.continuing`); ``None``, none. The problem knows the first length only.
+      continue_probability: of going on, for those that may.
       scale_to_horizon: where episodes can end early (the problem has ``done``), whether estimate
         and loss are those of the mean over the whole horizon. A pair of which both halves have
         ended starts anew with the next window, so that what is measured is the mean over windows
@@ -138,7 +168,8 @@ def gpes(
     Returns:
       A `GradientEstimator` on a `metaopt.estimators.population.Population` of `Pair`, with the
       metrics of `metaopt.estimators.averages.estimate_of` and, where episodes can end early, of
-      `metaopt.estimators.early_ends.summarise_lives`.
+      `metaopt.estimators.early_ends.summarise_lives`; with ``continue_from``, ``mean_visit`` and
+      ``longest_visit`` (inner steps from their starts to now, over the particles there are).
 
     Raises:
       ValueError: for a value out of its range, naming it and the valid ones.
@@ -153,12 +184,15 @@ def gpes(
       >>> int(estimate.metrics["unroll_steps"])
       32
     """
-    rollout = Rollout(particles, horizon, window, stagger, first_episode, particles_per_chunk, mesh)
-    return _estimator(problem, rollout, sigma, reuse, shaping, scale_to_horizon)
+    rollout = Rollout(
+        particles, horizon, window, stagger, first_episode, particles_per_chunk, mesh,
+        continue_from, continue_probability,
+    )  # fmt: skip
+    return _estimator(problem, rollout, sigma, reuse, shaping, noise, scale_to_horizon)
 
 
 @dataclass(frozen=True, kw_only=True)
-class NRES(EndingEarly, Windowed, Smoothed):
+class NRES(EndingEarly, Continuing, Windowed, Smoothed):
     """The options of `nres`, for `metaopt.Config`, JSON and the command line."""
 
     name: ClassVar[str] = "nres"
@@ -179,8 +213,11 @@ def nres(
     stagger: Stagger = "balanced",
     first_episode: FirstEpisode = "short",
     shaping: Shaping = "raw",
+    noise: NoiseKind = "gaussian",
     particles_per_chunk: int | None = None,
     mesh: Mesh | None = None,
+    continue_from: ContinueFrom | None = None,
+    continue_probability: float = 0.5,
     scale_to_horizon: bool = True,
 ) -> GradientEstimator:
     """Noise-Reuse Evolution Strategies: one noise for a whole episode (arXiv 2304.12180). K = T.
@@ -193,12 +230,15 @@ def nres(
       >>> problem = PROBLEMS["linear_recursion"]()
       >>> estimator = nres(problem, particles=4, horizon=8, window=2, sigma=0.1)
     """
-    rollout = Rollout(particles, horizon, window, stagger, first_episode, particles_per_chunk, mesh)
-    return _estimator(problem, rollout, sigma, None, shaping, scale_to_horizon)
+    rollout = Rollout(
+        particles, horizon, window, stagger, first_episode, particles_per_chunk, mesh,
+        continue_from, continue_probability,
+    )  # fmt: skip
+    return _estimator(problem, rollout, sigma, None, shaping, noise, scale_to_horizon)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PES(EndingEarly, Windowed, Smoothed):
+class PES(EndingEarly, Continuing, Windowed, Smoothed):
     """The options of `pes`, for `metaopt.Config`, JSON and the command line."""
 
     name: ClassVar[str] = "pes"
@@ -219,8 +259,11 @@ def pes(
     stagger: Stagger = "balanced",
     first_episode: FirstEpisode = "short",
     shaping: Shaping = "raw",
+    noise: NoiseKind = "gaussian",
     particles_per_chunk: int | None = None,
     mesh: Mesh | None = None,
+    continue_from: ContinueFrom | None = None,
+    continue_probability: float = 0.5,
     scale_to_horizon: bool = True,
 ) -> GradientEstimator:
     """Persistent Evolution Strategies: fresh noise every window (arXiv 2112.13835). K = W.
@@ -232,8 +275,11 @@ def pes(
       >>> problem = PROBLEMS["linear_recursion"]()
       >>> estimator = pes(problem, particles=4, horizon=8, window=2, sigma=0.1)
     """
-    rollout = Rollout(particles, horizon, window, stagger, first_episode, particles_per_chunk, mesh)
-    return _estimator(problem, rollout, sigma, window, shaping, scale_to_horizon)
+    rollout = Rollout(
+        particles, horizon, window, stagger, first_episode, particles_per_chunk, mesh,
+        continue_from, continue_probability,
+    )  # fmt: skip
+    return _estimator(problem, rollout, sigma, window, shaping, noise, scale_to_horizon)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,6 +302,7 @@ def es_single(
     window: int,
     sigma: Sigma,
     shaping: Shaping = "raw",
+    noise: NoiseKind = "gaussian",
     particles_per_chunk: int | None = None,
     mesh: Mesh | None = None,
     scale_to_horizon: bool = True,
@@ -272,7 +319,7 @@ def es_single(
       >>> estimator = es_single(problem, particles=4, horizon=8, window=2, sigma=0.1)
     """
     rollout = Rollout(particles, horizon, window, "none", "short", particles_per_chunk, mesh)
-    return _estimator(problem, rollout, sigma, None, shaping, scale_to_horizon)
+    return _estimator(problem, rollout, sigma, None, shaping, noise, scale_to_horizon)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,6 +337,7 @@ def full_es(
     horizon: int | Horizon,
     sigma: Sigma,
     shaping: Shaping = "raw",
+    noise: NoiseKind = "gaussian",
     particles_per_chunk: int | None = None,
     mesh: Mesh | None = None,
 ) -> GradientEstimator:
@@ -304,4 +352,4 @@ def full_es(
     """
     longest = as_horizon(horizon).longest
     rollout = Rollout(particles, horizon, longest, "none", "short", particles_per_chunk, mesh)
-    return _estimator(problem, rollout, sigma, None, shaping)
+    return _estimator(problem, rollout, sigma, None, shaping, noise)

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,22 @@ from jax.sharding import Mesh
 from metaopt.core.types import Key, PyTree, Theta, UnrolledProblem
 from metaopt.estimators.horizons import Horizon, as_horizon
 from metaopt.estimators.stagger import FirstEpisode, Stagger
+
+ContinueFrom = Literal["length", "struggle"]
+"""Which episodes may go on at their ends; see `metaopt.estimators.gpes`."""
+
+
+class Turn(NamedTuple):
+    """An episode's place among all of a run, where their noises are coupled.
+
+    Attributes:
+      number: int32, in the order in which they start; of those that start together, that of the
+        particles.
+      frames: the key of all frames; the same for all.
+    """
+
+    number: jax.Array
+    frames: Key
 
 
 class Episode(NamedTuple):
@@ -31,6 +47,21 @@ class Episode(NamedTuple):
     horizon: jax.Array
     elapsed: jax.Array
     updates: jax.Array
+
+
+class CoupledEpisode(NamedTuple):
+    """An `Episode` whose noise is coupled to others'.
+
+    Attributes:
+      key, horizon, elapsed, updates: as in `Episode`.
+      turn: its `Turn`.
+    """
+
+    key: Key
+    horizon: jax.Array
+    elapsed: jax.Array
+    updates: jax.Array
+    turn: Turn
 
 
 class Window(NamedTuple):
@@ -60,14 +91,16 @@ class ParticleKernel(NamedTuple):
       weigh: ``(carry [n, ...], losses [n, halves, W], finite [n]) -> float32 [n]``, the weights of
         the directions of the n particles that a device holds. 1 by default: the directions are
         the estimates themselves.
+      is_coupled: whether it takes a `CoupledEpisode`.
     """
 
-    start: Callable[[Theta, PyTree, Episode], PyTree]
-    advance: Callable[[Theta, PyTree, Episode, PyTree], Window]
+    start: Callable[[Theta, PyTree, Any], PyTree]
+    advance: Callable[[Theta, PyTree, Any, PyTree], Window]
     cost: int
     weigh: Callable[[PyTree, jax.Array, jax.Array], jax.Array] = lambda carry, losses, finite: (
         jnp.ones_like(losses[:, 0, 0])
     )
+    is_coupled: bool = False
 
 
 def inner_start(problem: UnrolledProblem, theta: Theta, data: PyTree, episode: Episode) -> PyTree:
@@ -96,6 +129,8 @@ class Rollout:
     first_episode: FirstEpisode = "short"
     particles_per_chunk: int | None = None
     mesh: Mesh | None = None
+    continue_from: ContinueFrom | None = None
+    continue_probability: float = 0.5
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "horizon", as_horizon(self.horizon))
@@ -114,6 +149,13 @@ class Rollout:
             )
         require_one_of("stagger", self.stagger, Stagger)
         require_one_of("first_episode", self.first_episode, FirstEpisode)
+        if self.continue_from is not None:
+            require_one_of("continue_from", self.continue_from, ContinueFrom)
+        p = self.continue_probability
+        if isinstance(p, bool) or not (isinstance(p, (int, float)) and 0 <= p < 1):
+            raise ValueError(
+                f"continue_probability must be a number of at least 0 and below 1, got {p!r}."
+            )
         if mesh is not None and particles % mesh.size:
             raise ValueError(
                 f"the number of devices must divide particles={particles}, got {mesh.size}."

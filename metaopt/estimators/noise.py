@@ -1,17 +1,24 @@
-"""The noise of an episode: its scale, its blocks of K steps, and the two signs of a pair."""
+"""The noise of an episode: its kind, scale and blocks of K steps, and the two signs of a pair."""
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from metaopt.core.running import without_statistics
 from metaopt.core.sizes import bytes_of
-from metaopt.core.types import PyTree, Theta
-from metaopt.estimators.kernel import Episode, Rollout
+from metaopt.core.types import Key, PyTree, Theta
+from metaopt.estimators.kernel import Rollout, Turn, require_one_of
+
+NoiseKind = Literal["gaussian", "orthogonal", "orthogonal_fixed", "rademacher"]
+"""Of what noise on theta is drawn; see `metaopt.estimators.gpes`."""
+
+FRAME = 2**22
+"""Numbers that a frame of orthogonal noises has, at most."""
 
 LARGE = 2**20
 """Bytes of noise from which memory counts more than the time to draw it."""
@@ -60,35 +67,36 @@ class BlockNoise(NamedTuple):
     advance: Callable[..., tuple[Theta, Theta, PyTree]]
 
 
-def block_noise(reuse: int | None, rollout: Rollout) -> BlockNoise:
+def block_noise(reuse: int | None, rollout: Rollout, noise: NoiseKind = "gaussian") -> BlockNoise:
     """Noise drawn anew every K = ``reuse`` steps; ``None`` keeps it for the whole episode.
 
     Then ``noise_sum`` is the noise itself. It is kept where it is small, because drawing it again
     for every window of one step costs a fifth of a small problem's time.
 
     Raises:
-      ValueError: where K is not a multiple of the window up to the horizon.
+      ValueError: where K is not a multiple of the window up to the horizon, or for another noise.
     """
     window, longest = rollout.window, rollout.longest
     if reuse is not None and (reuse % window or not window <= reuse <= longest):
         raise ValueError(
             f"reuse must be a multiple of window={window} up to horizon={longest}, got {reuse!r}."
         )
-    once = reuse is None or reuse == longest
+    once, draw = reuse is None or reuse == longest, drawn_noise(noise, rollout)
 
     def start(theta, episode, sigma):
-        eps = noise_of_block(theta, episode, sigma, jnp.int32(0))
+        eps = draw(theta, episode, sigma, jnp.int32(0))
         return eps, eps if once else optax.tree.zeros_like(theta)
 
     def keep(noise_sum, inner):
-        return () if once and is_drawn_again(noise_sum, inner) else noise_sum
+        again = once and not is_coupled(noise) and is_drawn_again(noise_sum, inner)
+        return () if again else noise_sum
 
     def advance(theta, episode, sigma, noise_sum):
         if once:
             is_kept = jax.tree.leaves(noise_sum)
-            eps = noise_sum if is_kept else noise_of_block(theta, episode, sigma, jnp.int32(0))
+            eps = noise_sum if is_kept else draw(theta, episode, sigma, jnp.int32(0))
             return eps, eps, noise_sum
-        eps = noise_of_block(theta, episode, sigma, episode.elapsed // reuse)
+        eps = draw(theta, episode, sigma, episode.elapsed // reuse)
         total = optax.tree.add(noise_sum, eps)
         block_ends = (episode.elapsed + window) % reuse == 0
         return eps, total, optax.tree.where(block_ends, total, noise_sum)
@@ -108,10 +116,52 @@ def is_drawn_again(noise: PyTree, inner: PyTree) -> bool:
     return max(LARGE, bytes_of(inner) + 1) <= bytes_of(noise)
 
 
-def noise_of_block(theta: Theta, episode: Episode, sigma: jax.Array, block: jax.Array) -> Theta:
-    """The noise of an episode's block: a function of its key, drawn again wherever it is needed."""
-    key = jax.random.fold_in(jax.random.fold_in(episode.key, 1), block)
-    return optax.tree.scale(sigma, without_statistics(optax.tree.random_like(key, theta)))
+def is_coupled(noise: NoiseKind) -> bool:
+    """Whether it takes a `metaopt.estimators.kernel.CoupledEpisode` to draw it."""
+    return noise.startswith("orthogonal")
+
+
+def drawn_noise(noise: NoiseKind, rollout: Rollout) -> Callable[..., Theta]:
+    """``(theta, episode, sigma, block) -> noise like theta``, a function of the episode alone.
+
+    Orthogonal noise is row c mod m of frame c div m, where c is the episode's number: consecutive
+    starters have orthogonal noises. A frame is the orthogonal factor of a d x m Gaussian matrix,
+    signs fixed so that it is uniformly distributed, m = min(N, d) or what `FRAME` allows.
+
+    Raises:
+      ValueError: for another noise.
+    """
+    require_one_of("noise", noise, NoiseKind)
+    sample = jax.random.rademacher if noise == "rademacher" else jax.random.normal
+
+    def by_itself(theta: Theta, key: Key) -> Theta:
+        return optax.tree.random_like(key, theta, sampler=sample)
+
+    def of_frame(theta: Theta, key: Key, turn: Turn, block: jax.Array) -> Theta:
+        leaves, structure = jax.tree.flatten(theta)
+        ends = np.cumsum([leaf.size for leaf in leaves])
+        d = int(ends[-1])
+        rows = min(rollout.particles, d, max(1, FRAME // d))
+        frame_key = jax.random.fold_in(jax.random.fold_in(turn.frames, turn.number // rows), block)
+        q, r = jnp.linalg.qr(jax.random.normal(frame_key, (d, rows), jnp.float32))
+        row = (q * jnp.sign(jnp.diagonal(r)))[:, turn.number % rows]
+        length = jnp.float32(math.sqrt(d))
+        if noise == "orthogonal":  # as long as a Gaussian is, so that it is one by itself
+            length = jnp.linalg.norm(jax.random.normal(key, (d,), jnp.float32))
+        parts = jnp.split(length * row, ends[:-1])
+        shaped = [
+            part.reshape(leaf.shape).astype(leaf.dtype)
+            for part, leaf in zip(parts, leaves, strict=True)
+        ]
+        return jax.tree.unflatten(structure, shaped)
+
+    def draw(theta: Theta, episode: Any, sigma: jax.Array, block: jax.Array) -> Theta:
+        key = jax.random.fold_in(jax.random.fold_in(episode.key, 1), block)
+        coupled = is_coupled(noise)
+        eps = of_frame(theta, key, episode.turn, block) if coupled else by_itself(theta, key)
+        return optax.tree.scale(sigma, without_statistics(eps))
+
+    return draw
 
 
 def antithetic(theta: Theta, eps: Theta) -> Theta:

@@ -92,6 +92,16 @@ class EndingEarly(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Continuing(Options):
+    """What estimators take whose episodes may go on where they would end."""
+
+    continue_from: Literal["length", "struggle"] | None = None
+    """What may go on under its noise at an episode's end: any, or what struggles."""
+    continue_probability: float = 0.5
+    """Of going on, for those that may."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Smoothed(Options):
     """What evolution strategies take."""
 
@@ -105,6 +115,8 @@ class Smoothed(Options):
     """Outer steps after which final_sigma is reached."""
     shaping: Literal["raw", "standardise", "centered_rank"] = "raw"
     """Of the losses' differences."""
+    noise: Literal["gaussian", "orthogonal", "orthogonal_fixed", "rademacher"] = "gaussian"
+    """Orthogonal: particles that start one after another have orthogonal noises."""
 
     def arguments(self) -> dict[str, Any]:
         given = super().arguments()

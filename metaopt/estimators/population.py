@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ import optax
 from metaopt.core.sizes import bytes_of
 from metaopt.core.types import GradientEstimator, Key, PyTree, Theta, UnrolledProblem
 from metaopt.estimators.averages import estimate_of, sum_particles
+from metaopt.estimators.continuing import Visit, extended, no_visit, watch
 from metaopt.estimators.early_ends import (
     Lives,
     count_lives,
@@ -26,7 +27,14 @@ from metaopt.estimators.early_ends import (
     require_valid_end,
     summarise_lives,
 )
-from metaopt.estimators.kernel import Episode, ParticleKernel, Rollout, Window
+from metaopt.estimators.kernel import (
+    CoupledEpisode,
+    Episode,
+    ParticleKernel,
+    Rollout,
+    Turn,
+    Window,
+)
 from metaopt.estimators.stagger import all_phases, chosen_to_stay, phases_beside
 from metaopt.parallel.chunks import advance_in_chunks, affordable
 from metaopt.parallel.sharding import over_particles
@@ -37,14 +45,14 @@ class Population(NamedTuple):
 
     Attributes:
       carry: what the estimator keeps, ``[N, ...]``.
-      episode: `Episode` ``[N]``.
+      episode: `Episode` or `CoupledEpisode` ``[N]``.
       remaining: ``[N]`` int32, inner steps until the particle starts anew; 0: it does so next.
       updates: ``[N]`` int32, outer steps done; the same for all.
       uncounted: ``[N]`` int32, windows of burning in that no metric has counted yet.
     """
 
     carry: PyTree
-    episode: Episode
+    episode: Any
     remaining: jax.Array
     updates: jax.Array
     uncounted: jax.Array
@@ -59,11 +67,27 @@ class MortalPopulation(NamedTuple):
     """
 
     carry: PyTree
-    episode: Episode
+    episode: Any
     remaining: jax.Array
     updates: jax.Array
     uncounted: jax.Array
     lives: Lives
+
+
+class ContinuingPopulation(NamedTuple):
+    """A `Population` whose episodes may go on where they would end, with how they have gone.
+
+    Attributes:
+      carry, episode, remaining, updates, uncounted: as in `Population`.
+      visit: `Visit` ``[N]``.
+    """
+
+    carry: PyTree
+    episode: Any
+    remaining: jax.Array
+    updates: jax.Array
+    uncounted: jax.Array
+    visit: Visit
 
 
 def make_estimator(
@@ -76,8 +100,9 @@ def make_estimator(
 
     Its state is a `Population`, its metrics are those of `metaopt.estimators.averages.estimate_of`.
     Where episodes can end early the state is a `MortalPopulation`, and there are the metrics of
-    `metaopt.estimators.early_ends.summarise_lives` beside. The shortest one to read is
-    `metaopt.estimators.tbptt`.
+    `metaopt.estimators.early_ends.summarise_lives` beside; where they may go on, it is a
+    `ContinuingPopulation`, with the metrics ``mean_visit`` and ``longest_visit``. The
+    shortest one to read is `metaopt.estimators.tbptt`.
 
     Args:
       problem, kernel, rollout: what is unrolled, by what, and how many.
@@ -85,8 +110,14 @@ def make_estimator(
 
     Raises:
       UserError: for a ``loss_after_end`` that is not finite, or has no ``done``.
+      ValueError: for episodes that both end early and go on.
     """
     require_valid_end(problem)
+    if problem.done is not None and rollout.continue_from is not None:
+        raise ValueError(
+            f"continue_from={rollout.continue_from!r} is for episodes that last to their horizons, "
+            "and the problem's end early (it has done): leave continue_from out."
+        )
     index = jnp.arange(rollout.particles)
     on_devices = partial(over_particles, mesh=rollout.mesh)
     start_share = on_devices(partial(_start_share, kernel, rollout, problem))
@@ -95,18 +126,34 @@ def make_estimator(
     join_share = on_devices(partial(_start_share, kernel, burning_in, problem))
     estimate_share = on_devices(partial(_estimate_share, kernel, rollout, problem))
 
-    def start_all(start, theta, data, key, phases, updates) -> Population:
+    def start_all(start, theta, data, key, phases, updates, turns) -> Population:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
-        return start((theta, data, updates), (keys, phases))[1]
+        return start((theta, data, updates), (keys, phases, turns))[1]
 
     def init(theta: Theta, data: PyTree, key: Key) -> Population:
         episodes_key, phases_key = jax.random.split(key)
         phases = all_phases(rollout.stagger, rollout.particles, phases_key)
-        return start_all(start_share, theta, data, episodes_key, phases, jnp.int32(0))
+        frames = jax.random.fold_in(key, 2)
+        turns = Turn(index, jnp.broadcast_to(frames, index.shape)) if kernel.is_coupled else ()
+        return start_all(start_share, theta, data, episodes_key, phases, jnp.int32(0), turns)
+
+    def next_turns(episode: Any, starting: jax.Array) -> PyTree:
+        """Those of the particles that start, in their order; the others' are not used."""
+        if not kernel.is_coupled:
+            return ()
+        turns = episode.turn
+        number = turns.number.max() + jnp.cumsum(starting, dtype=jnp.int32)
+        return Turn(number, jnp.broadcast_to(turns.frames[0], number.shape))
 
     def estimate(theta: Theta, state: Population, data: PyTree, key: Key):
-        sums, (state, _) = estimate_share((theta, data, key), (state, index))
+        turns = next_turns(state.episode, state.remaining <= 0)
+        sums, (state, *_) = estimate_share((theta, data, key), (state, index, turns))
         said = estimate_of(sums, rollout.particles, kernel.cost)
+        if rollout.continue_from is not None:
+            # Float32, because a mixture adds up its parts' counts, which are whole numbers.
+            steps = state.episode.elapsed.astype(jnp.float32)
+            visits = {"mean_visit": steps.mean(), "longest_visit": steps.max()}
+            said = said._replace(metrics=said.metrics | visits)
         if problem.done is not None:
             said = summarise_lives(said, sums, rollout)
             said = over_horizon(said, problem.loss_after_end) if scale_to_horizon else said
@@ -122,7 +169,9 @@ def make_estimator(
         beside = phases_beside(rollout.stagger, present, rollout.particles, phases_key)
         # All N are started, so that the devices divide them; only those that are new are taken.
         phases = jnp.concatenate([jnp.zeros_like(present), beside])
-        started = start_all(join_share, theta, data, episodes_key, phases, state.updates[0])
+        is_new = jnp.arange(rollout.particles) >= count
+        turns = next_turns(state.episode, is_new)
+        started = start_all(join_share, theta, data, episodes_key, phases, state.updates[0], turns)
         extend = lambda old, new: jnp.concatenate([old, new[count:]])
         return jax.tree.map(extend, state, started)
 
@@ -130,11 +179,12 @@ def make_estimator(
 
 
 def _start_episode(
-    kernel: ParticleKernel, rollout: Rollout, theta: Theta, data: PyTree, key: Key, updates
+    kernel: ParticleKernel, rollout: Rollout, theta: Theta, data: PyTree, key: Key, updates, turn
 ) -> Population:
     """One particle at the start of an episode."""
     horizon = rollout.draw_horizon(jax.random.fold_in(key, 2), updates)
-    episode = Episode(key, horizon, jnp.int32(0), updates)
+    stands = key, horizon, jnp.int32(0), updates
+    episode = CoupledEpisode(*stands, turn) if kernel.is_coupled else Episode(*stands)
     carry = kernel.start(theta, data, episode)
     return Population(carry, episode, horizon, updates, jnp.int32(0))
 
@@ -158,12 +208,14 @@ def _start_share(
 ):
     """A device's share of the particles, each in its phase."""
     theta, data, updates = replicated
-    keys, phases = share
+    keys, phases, turns = share
     start = partial(_start_episode, kernel, rollout, theta, data)
-    started = jax.vmap(start, (0, None))(keys, updates)
-    particles: Population | MortalPopulation = started
+    started = jax.vmap(start, (0, None, 0))(keys, updates, turns)
+    particles: Any = started
     if problem.done is not None:
         particles = MortalPopulation(*started, no_lives(len(keys)))
+    if rollout.continue_from is not None:
+        particles = ContinuingPopulation(*started, jax.vmap(lambda key: no_visit())(keys))
     windows = particles.episode.horizon // rollout.window  # [n]
     # The small number is for fractions that are a rounding error below a whole window.
     behind = jnp.floor(phases * windows.astype(jnp.float32) + 1e-4).astype(jnp.int32) % windows
@@ -186,14 +238,16 @@ def _estimate_share(
 ):
     """A device's share of the particles a window on, and its sums over them."""
     theta, data, key = replicated
-    state, index = share
+    state, index, turns = share
 
     def restart(i):
-        own = jax.random.fold_in(key, index[i])
-        started = _start_episode(kernel, rollout, theta, data, own, state.updates[i])
-        if not isinstance(state, MortalPopulation):
-            return started
-        return MortalPopulation(*started, jax.tree.map(lambda leaf: leaf[i], state.lives))
+        own, turn = jax.random.fold_in(key, index[i]), jax.tree.map(lambda leaf: leaf[i], turns)
+        started = _start_episode(kernel, rollout, theta, data, own, state.updates[i], turn)
+        if isinstance(state, ContinuingPopulation):
+            return ContinuingPopulation(*started, no_visit())
+        if isinstance(state, MortalPopulation):
+            return MortalPopulation(*started, jax.tree.map(lambda leaf: leaf[i], state.lives))
+        return started
 
     starting = state.remaining <= 0
     at_once = math.ceil(len(index) * rollout.window / rollout.longest)
@@ -217,13 +271,18 @@ def _estimate_share(
         )
         state, counts = state._replace(lives=lives), counts | of_lives
         remaining = jnp.where(windows.ended, 0, remaining)
+    if rollout.continue_from is not None:
+        visit = jax.vmap(watch)(state.visit, windows.losses)
+        extend = jax.vmap(partial(extended, rollout))
+        episode, remaining = extend(state.episode, remaining, visit)
+        state = state._replace(visit=visit, episode=episode)
     sums, finite = sum_particles(kernel, state.carry, windows, index, counts, key)
     state = state._replace(
         remaining=jnp.where(finite, remaining, 0),
         updates=state.updates + 1,
         uncounted=jnp.zeros_like(uncounted),
     )
-    return sums, (state, index)
+    return sums, (state, index, turns)
 
 
 def replace_where(

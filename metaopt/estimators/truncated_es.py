@@ -16,7 +16,14 @@ from metaopt.core.types import GradientEstimator, PyTree, Theta, UnrolledProblem
 from metaopt.core.unroll import unroll
 from metaopt.estimators.horizons import Horizon
 from metaopt.estimators.kernel import Episode, ParticleKernel, Rollout, Window, inner_start
-from metaopt.estimators.noise import Sigma, antithetic, noise_of_block, sigma_schedule
+from metaopt.estimators.noise import (
+    NoiseKind,
+    Sigma,
+    antithetic,
+    drawn_noise,
+    is_coupled,
+    sigma_schedule,
+)
 from metaopt.estimators.options import EndingEarly, Smoothed, Windowed, takes
 from metaopt.estimators.population import make_estimator
 from metaopt.estimators.shaping import Shaping, weigh_differences
@@ -53,6 +60,7 @@ def truncated_es(
     stagger: Stagger = "balanced",
     first_episode: FirstEpisode = "short",
     shaping: Shaping = "raw",
+    noise: NoiseKind = "gaussian",
     particles_per_chunk: int | None = None,
     mesh: Mesh | None = None,
     scale_to_horizon: bool = True,
@@ -71,18 +79,19 @@ def truncated_es(
       >>> estimator = truncated_es(problem, particles=4, horizon=8, window=2, sigma=0.1)
     """
     rollout = Rollout(particles, horizon, window, stagger, first_episode, particles_per_chunk, mesh)
-    schedule = sigma_schedule(sigma)
+    schedule, draw = sigma_schedule(sigma), drawn_noise(noise, rollout)
 
     def start(theta: Theta, data: PyTree, episode: Episode) -> Centre:
         return Centre(inner_start(problem, theta, data, episode), schedule(episode.updates))
 
     def advance(theta: Theta, data: PyTree, episode: Episode, centre: Centre) -> Window:
-        eps = noise_of_block(theta, episode, centre.sigma, episode.elapsed)
+        eps = draw(theta, episode, centre.sigma, episode.elapsed)
         run = lambda half: unroll(problem, half, centre.inner, data, window)
         _, losses = jax.vmap(run)(antithetic(theta, eps))
         inner, _ = run(theta)
         ended = None if problem.done is None else problem.done(inner)
         return Window(centre._replace(inner=inner), eps, losses, ended)
 
-    kernel = ParticleKernel(start, advance, 3 * window, weigh_differences(shaping, rollout))
+    weigh = weigh_differences(shaping, rollout)
+    kernel = ParticleKernel(start, advance, 3 * window, weigh, is_coupled(noise))
     return make_estimator(problem, kernel, rollout, scale_to_horizon)

@@ -15,6 +15,7 @@ from metaopt import UnrolledProblem
 from metaopt.core.sizes import bytes_of
 from metaopt.estimators import noise, nres
 from metaopt.estimators.averages import CELLS, sketch
+from metaopt.estimators.kernel import Rollout
 from metaopt.parallel.sharding import particle_mesh
 from metaopt.training.loop import train
 
@@ -54,7 +55,8 @@ def test_noise_that_is_drawn_again_has_the_same_bits(name, monkeypatch):
     again, small = three_updates(make(name, wide(), **arguments))
     assert bytes_of(state) - bytes_of(small) == 4 * bytes_of(THETA)
     sigma = getattr(state.carry, "sigma", jnp.ones(4))
-    draw = jax.jit(jax.vmap(partial(noise.noise_of_block, THETA, block=jnp.int32(0))))
+    drawn = noise.drawn_noise("gaussian", Rollout(4, 8, 8))
+    draw = jax.jit(jax.vmap(partial(drawn, THETA, block=jnp.int32(0))))
     for a, b in zip(bits(draw(small.episode, sigma)), bits(state.carry.noise_sum), strict=True):
         np.testing.assert_array_equal(a, b)
     assert np.abs(kept[-1].grad["a"]).max() > 0.01
