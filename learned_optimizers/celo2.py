@@ -31,13 +31,12 @@ from metaopt.learned_optimizers.factored import (
     rule_paths,
 )
 from metaopt.learned_optimizers.features import apply, inverse_rms
+from metaopt.learned_optimizers.newton_schulz import newton_schulz
 from metaopt.learned_optimizers.transformation import learned_optimizer, transformation
 
 HIDDEN = (8, 8)
 EPSILON = 1e-9
 RMS_DECAY = 0.95
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-NEWTON_SCHULZ_STEPS = 5
 VECTOR_RATE = 20.0
 
 
@@ -153,25 +152,6 @@ def scale_by_celo2(
         return joined, Celo2State(accumulators, adam_state)
 
     return transformation("celo2", init, update)
-
-
-def newton_schulz(x: jax.Array) -> jax.Array:
-    """An approximately orthogonal matrix with the singular vectors of ``x``: ``[rows, columns]``.
-
-    Examples:
-      >>> x = newton_schulz(jnp.diag(jnp.array([3.0, 2.0, 1.0])))
-      >>> bool((abs(jnp.linalg.svd(x)[1] - 1) < 0.35).all())
-      True
-    """
-    if x.shape[0] > x.shape[1]:
-        return newton_schulz(x.T).T
-    a, b, c = NEWTON_SCHULZ
-    # Its norm without a root of 0, whose derivative is infinite.
-    x = x / (jnp.sqrt(jnp.maximum(jnp.square(x).sum(), 1e-30)) + 1e-8)
-    for _ in range(NEWTON_SCHULZ_STEPS):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x
 
 
 def _optimizer(name, learning_rate, weight_decay, orthogonalize) -> LearnedOptimizer:

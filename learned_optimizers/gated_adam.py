@@ -13,7 +13,6 @@ a nominal term and everything preconditioned, here by gates in place of a second
 """
 
 from functools import partial
-from itertools import pairwise
 from typing import NamedTuple
 
 import jax
@@ -27,7 +26,7 @@ from metaopt.learned_optimizers.features import (
     validate_widths,
     without_spikes,
 )
-from metaopt.learned_optimizers.planes import dense
+from metaopt.learned_optimizers.planes import dense, init_network
 from metaopt.learned_optimizers.scheduled_adam import hyperparameters, init_hyperparameters
 from metaopt.learned_optimizers.scheduler import FRACTIONS, fraction_features
 from metaopt.learned_optimizers.slices import in_slices
@@ -86,17 +85,11 @@ def gated_adam(
     adam_theta = init_hyperparameters(learning_rate, weight_decay, knots)
 
     def init_theta(key):
-        kernels = {
-            f"kernel_{i}": jax.random.normal(jax.random.fold_in(key, i), shape, jnp.float32)
-            for i, shape in enumerate(pairwise(widths))
-        }
-        kernels[f"kernel_{len(hidden)}"] *= 0.0
-        biases = {f"bias_{i}": jnp.zeros(width) for i, width in enumerate(widths[1:])}
         adam = {
             name: value for name, value in adam_theta(key).items() if name != "log_one_minus_beta1"
         }
         decays = {"log_one_minus_betas": jnp.log(1 - jnp.array(DECAYS))}
-        return {"adam": adam | decays, "gates": kernels | biases}
+        return {"adam": adam | decays, "gates": init_network(key, widths)}
 
     def gates(theta, features, fraction):
         """The planes of the c_i for those of the features.

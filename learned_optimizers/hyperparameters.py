@@ -55,6 +55,50 @@ def sgdm(*, learning_rate: float = 0.01, momentum: float = 0.9) -> LearnedOptimi
     return learned_optimizer("sgdm", init, optimizer, paths)
 
 
+def inverse_time_sgdm(
+    *,
+    learning_rate: float = 0.01,
+    exponent: float = 1.0,
+    time_scale: float = 5000.0,
+    momentum: float = 0.9,
+) -> LearnedOptimizer:
+    """Heavy-ball momentum whose rate falls as exp(theta_0) / (1 + t / time_scale)^theta_1.
+
+    The schedule whose two numbers Vicol et al. 2021 (PES, arXiv 2112.13835) and Vicol 2023
+    (ES-Single, arXiv 2304.11153) tune: theta is ``log_lr`` and ``exponent``.
+
+    Args:
+      learning_rate: where the first rate starts.
+      exponent: where theta_1 starts.
+      time_scale: in steps.
+      momentum: its decay, which is not learned.
+
+    Examples:
+      >>> optimizer = inverse_time_sgdm(learning_rate=1.0, time_scale=1.0, momentum=0.0)
+      >>> tx = optimizer.optimizer(optimizer.init(jax.random.key(0)))
+      >>> _, state = tx.update(jnp.ones(1), tx.init(jnp.ones(1)), jnp.ones(1))
+      >>> tx.update(jnp.ones(1), state, jnp.ones(1))[0].tolist()
+      [-0.5]
+    """
+    valid_number("learning_rate", learning_rate, above=0)
+    valid_number("time_scale", time_scale, above=0)
+    valid_number("momentum", momentum)
+    valid_number("exponent", exponent)
+
+    def init(key):
+        return {"log_lr": jnp.log(jnp.float32(learning_rate)), "exponent": jnp.float32(exponent)}
+
+    def optimizer(theta, num_steps):
+        def rate(step):
+            falling = (1 + step.astype(jnp.float32) / time_scale) ** -theta["exponent"]
+            return jnp.exp(theta["log_lr"]) * falling
+
+        tx = optax.sgd(rate, momentum=momentum)
+        return _citizen("inverse_time_sgdm", tx)
+
+    return learned_optimizer("inverse_time_sgdm", init, optimizer)
+
+
 def adam(
     *,
     learning_rate: float = 1e-3,

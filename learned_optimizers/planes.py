@@ -6,12 +6,15 @@ planes it is one loop over the elements that keeps all in registers: two to thre
 CPU.
 """
 
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from metaopt import Key, Theta
 from metaopt.learned_optimizers.features import kernel_init
 
 NARROW = 16
@@ -99,3 +102,35 @@ def later_layers(
     for i, width in enumerate(hidden[1:], start=1):
         planes = DenseAfterReLU(width, name=f"layer_{i}")(planes)
     return DenseAfterReLU(outputs, used, name=f"layer_{len(hidden)}")(planes)
+
+
+def init_network(key: Key, widths: Sequence[int]) -> Theta:
+    """Where a `network` starts: its outputs are 0, its hidden units are not.
+
+    Examples:
+      >>> sorted(init_network(jax.random.key(0), (6, 8, 3)))
+      ['bias_0', 'bias_1', 'kernel_0', 'kernel_1']
+    """
+    theta: dict[str, jax.Array] = {}
+    for i, shape in enumerate(pairwise(widths)):
+        kernel = jax.random.normal(jax.random.fold_in(key, i), shape, jnp.float32)
+        theta[f"kernel_{i}"] = kernel if i < len(widths) - 2 else 0.0 * kernel
+        theta[f"bias_{i}"] = jnp.zeros(shape[1])
+    return theta
+
+
+def network(theta: Theta, planes: Sequence[jax.Array]) -> list[jax.Array]:
+    """The planes that a multilayer perceptron with relu makes of others.
+
+    Weights are of standard deviation 1 and divided here, so that one sigma of the perturbation
+    suits all of theta.
+
+    Args:
+      theta: as of `init_network`.
+      planes: one for each of the first layer's inputs.
+    """
+    for i in range(len(theta) // 2):
+        kernel = theta[f"kernel_{i}"]
+        active = planes if i == 0 else [jax.nn.relu(x) for x in planes]
+        planes = dense(active, kernel / math.sqrt(kernel.shape[0]), theta[f"bias_{i}"])
+    return list(planes)

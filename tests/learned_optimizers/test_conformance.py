@@ -4,6 +4,7 @@ Of every optimizer of the catalogue and every shipped one. The reference for wha
 optax.adam: where it works, these work.
 """
 
+import warnings
 from functools import cache, partial
 
 import jax
@@ -45,7 +46,9 @@ NAMES = set(LEARNED_OPTIMIZERS)
 
 def optimizer(name, num_steps=100):
     if name not in NAMES:
-        return metaopt.load(name, num_steps=num_steps)
+        with warnings.catch_warnings():  # what one was trained for is not what is tested here
+            warnings.simplefilter("ignore", metaopt.OutsideTrainedRange)
+            return metaopt.load(name, num_steps=num_steps)
     learned, theta = made(name)
     return learned.optimizer(theta, num_steps)
 

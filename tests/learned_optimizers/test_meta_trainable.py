@@ -43,7 +43,7 @@ def test_derivatives_agree_with_differences(name):
     grad = mean_loss(theta)[1]
     norm = float(optax.tree.norm(grad))
     at = lambda h: float(mean_loss(optax.tree.add_scale(theta, h / norm, grad))[0])
-    step = 1e-3
+    step = 1e-4 if name == "gated_muon" else 1e-3  # whose Newton-Schulz steps bend sharply
     assert (at(step) - at(-step)) / (2 * step) == pytest.approx(norm, rel=0.01)
 
 

@@ -20,7 +20,7 @@ import metaopt
 from metaopt.learned_optimizers import LEARNED_OPTIMIZERS, celo2, scale_by_celo2
 
 READS_LOSS = {"velo", "celo"}
-READS_HORIZON = READS_LOSS | {"gated_adam", "scheduled_adam"}
+READS_HORIZON = READS_LOSS | {"gated_adam", "gated_muon", "scheduled_adam"}
 VALUE = jnp.float32(1.5)
 
 
@@ -169,7 +169,7 @@ def test_missing_arguments_show_the_right_call(name):
     update = lambda *args, **kwargs: jax.eval_shape(
         lambda state: tx.update(FEW, state, *args, **kwargs), state
     )
-    reads_params = name not in ("sgd", "sgdm", "adam", "lstm")
+    reads_params = name not in ("sgd", "sgdm", "inverse_time_sgdm", "adam", "lstm")
     if reads_params:
         with pytest.raises(ValueError, match=r"needs params.*: call update\(grads, state, params"):
             update(value=VALUE)
