@@ -7,8 +7,11 @@ from metaopt.learned_optimizers.celo import celo as celo
 from metaopt.learned_optimizers.celo2 import celo2 as celo2
 from metaopt.learned_optimizers.celo2 import celo2_base as celo2_base
 from metaopt.learned_optimizers.celo2 import scale_by_celo2 as scale_by_celo2
+from metaopt.learned_optimizers.fractional import fractional as fractional
 from metaopt.learned_optimizers.gated_adam import gated_adam as gated_adam
+from metaopt.learned_optimizers.gated_muon import gated_muon as gated_muon
 from metaopt.learned_optimizers.hyperparameters import adam as adam
+from metaopt.learned_optimizers.hyperparameters import inverse_time_sgdm as inverse_time_sgdm
 from metaopt.learned_optimizers.hyperparameters import sgd as sgd
 from metaopt.learned_optimizers.hyperparameters import sgdm as sgdm
 from metaopt.learned_optimizers.lstm import lstm as lstm
