@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from metaopt import estimators, learned_optimizers, plotting, tasks
-    from metaopt.config.components import make_task
+    from metaopt.config.components import make_optimizer, make_task
     from metaopt.config.recipes import recipe
     from metaopt.config.registry import catalogue, choose
     from metaopt.config.schema import (
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
         OuterConfig,
     )
     from metaopt.core import inner, outer
+    from metaopt.core.arithmetic import flops_of
     from metaopt.core.data_stream import Stream, shuffled_rows
     from metaopt.core.errors import UserError
     from metaopt.core.factories import factories
     from metaopt.core.metric import Metric
     from metaopt.core.running import Observations, RunningStatistics
-    from metaopt.core.sizes import flops_of
     from metaopt.core.theta import flatten_theta, unflatten_theta
     from metaopt.core.types import (
         Estimate,
@@ -84,6 +84,7 @@ __all__ = [
     "learned_optimizers",
     "load",
     "load_theta",
+    "make_optimizer",
     "make_task",
     "outer",
     "plot_metrics",
@@ -129,12 +130,13 @@ _LATER = {
     "export": "metaopt.exporting.export:export",
     "factories": "metaopt.core.factories:factories",
     "flatten_theta": "metaopt.core.theta:flatten_theta",
-    "flops_of": "metaopt.core.sizes:flops_of",
+    "flops_of": "metaopt.core.arithmetic:flops_of",
     "import_theta": "metaopt.pretrained.importer:import_theta",
     "inner": "metaopt.core.inner",
     "learned_optimizers": "metaopt.learned_optimizers",
     "load": "metaopt.pretrained.load:load",
     "load_theta": "metaopt.training.run:load_theta",
+    "make_optimizer": "metaopt.config.components:make_optimizer",
     "make_task": "metaopt.config.components:make_task",
     "outer": "metaopt.core.outer",
     "plot_metrics": "metaopt.training.plots:plot_metrics",

@@ -125,9 +125,9 @@ def test_task(name):
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_problem(name):
     problem = made_or_skipped(PROBLEMS[name])
-    theta = problem.init_theta(jax.random.key(0))
-    state = problem.init(theta, problem.data(), 4, jax.random.key(1))
-    after, losses = unroll(problem, theta, state, problem.data(), 4)
+    theta, data = problem.init_theta(jax.random.key(0)), jax.device_put(problem.data())
+    state = problem.init(theta, data, 4, jax.random.key(1))
+    after, losses = unroll(problem, theta, state, data, 4)
     assert specs(after) == specs(state)
     assert losses.dtype == jnp.float32 and np.isfinite(losses).all()
 

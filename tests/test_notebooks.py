@@ -18,6 +18,13 @@ SHORTER = {
     "02_use_pretrained": {"STEPS, BATCH = 200, 64": "STEPS, BATCH = 50, 16"},
     "03_evaluate": {"num_steps=100": "num_steps=20", "seeds=5": "seeds=2"},
     "04_new_task": {"range(400)": "range(20)", "seeds=64": "seeds=4"},
+    "05_task_zoo": {
+        "outer_steps=120": "outer_steps=12",
+        "decay_steps=120": "decay_steps=12",
+        '    "progress task=signal_mlp_64",': "",
+        '    "progress task=digits_autoencoder_32x32x32",': "",
+        "num_steps=100": "num_steps=10",
+    },
     "estimators": {
         "updates=1000": "updates=20",
         "populations=8": "populations=2",
@@ -29,6 +36,7 @@ SHORTER = {
         "3e-5, 400": "3e-5, 10",
         "1e-5, 1000": "1e-5, 10",
         "3e-4, 1000": "3e-4, 10",
+        "updates=120, runs=4": "updates=2, runs=2",
     },
     "policies": {"outer_steps=300": "outer_steps=20"},
 }

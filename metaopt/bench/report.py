@@ -26,6 +26,7 @@ def report_bench(
     devices: int | None,
     update: bool,
     scaling: bool,
+    tasks: bool,
     profile: bool,
     out: Path,
 ) -> None:
@@ -39,17 +40,19 @@ def report_bench(
       devices: as for `metaopt train`.
       update: time one update of every learned optimizer on a large tree.
       scaling: measure cost and memory against N, W, T, the inner size, d and the devices.
+      tasks: time the first member of every family of tasks.
       profile: write a JAX trace of each case.
       out: folder; files of the same name are replaced.
 
     Raises:
       UserError: for an unknown case, or a folder that cannot be made.
     """
-    every = bench.cases()
+    every, of_tasks = bench.cases(), bench.task_cases()
     for name in names:
-        choose("case", name, every)
-    if not names and not update and not scaling:
+        choose("case", name, every | of_tasks)
+    if not names and not update and not scaling and not tasks:
         names = tuple(every)
+    names += tuple(name for name in of_tasks if tasks and name not in names)
     make_folder(out)
     found: dict[str, Any] = {}
 

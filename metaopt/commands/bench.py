@@ -26,6 +26,8 @@ class Bench:
     """Time one update of every learned optimizer on a tree of 11 million parameters."""
     scaling: bool = False
     """Measure time and memory against particles, window, horizon, sizes and devices; draw them."""
+    tasks: bool = False
+    """Time a member of every family of tasks, trained by Adam."""
     profile: bool = False
     """Write a trace of each case, for TensorBoard or Perfetto."""
     out: Path = Path("runs/bench")
@@ -50,6 +52,7 @@ class Bench:
             devices=self.devices,
             update=self.update,
             scaling=self.scaling,
+            tasks=self.tasks,
             profile=self.profile,
             out=self.out,
         )

@@ -21,15 +21,16 @@ class Evaluate(DataFolder):
     were trained on."""
     suite: str | None = None
     """Tasks of a suite instead, with its steps and seeds: metaopt list shows them."""
-    baselines: tuple[str, ...] = (
-        "adam", "adam_cosine", "adamw", "adamw_cosine", "sgdm", "lion"
-    )  # fmt: skip
-    """What they have to beat, each with its learning rate swept; speed-ups are over the first."""
+    baselines: tuple[str, ...] | None = None
+    """What they have to beat, each with its learning rate swept; speed-ups are over the first. If
+    not given, adam, adam_cosine, adamw, adamw_cosine, sgdm and lion, or those of the suites."""
     num_steps: int | None = None
     """T, inner steps of a run; as in the first one's training if not given."""
     seeds: int | None = None
     """Runs of each optimizer and learning rate on each task, at least 2; 5 or the suite's if not
     given."""
+    tune: tuple[str, ...] = ("rate",)
+    """What the baselines' sweeps turn: rate, decay (weight decay), schedule; rates always."""
     split: str = "test"
     """Whose loss decides: train, valid or test."""
     grid: bool = False
@@ -37,7 +38,7 @@ class Evaluate(DataFolder):
     out: Path = Path("runs/evaluate")
     """Where report, numbers, curves and the cache go, from which the same command resumes."""
     anew: bool = False
-    """Do not use the cache."""
+    """Use neither the cache nor the curves that are shipped."""
     quiet: bool = False
     """Print nothing but errors."""
 
@@ -50,12 +51,16 @@ class Evaluate(DataFolder):
         from metaopt.evaluation.suites import preview
 
         console = Console(quiet=self.quiet)
-        baselines = [name for word in self.baselines for name in word.split(",")]
+        tune = _words(self.tune)
+        baselines = None if self.baselines is None else _words(self.baselines)
         if self.suite is not None and not self.tasks:
-            said = preview(self.suite, len(self.names), baselines, self.num_steps, self.seeds)
+            said = preview(
+                self.suite, len(self.names), baselines,
+                num_steps=self.num_steps, seeds=self.seeds, tune=tune, anew=self.anew,
+            )  # fmt: skip
             console.print(said, highlight=False, soft_wrap=True, markup=False)
         try:
-            found = self._evaluate(baselines, show_progress(console))
+            found = self._evaluate(baselines, tune, show_progress(console))
         except KeyboardInterrupt:
             said = f"Stopped: the same command goes on from what is in {self.out / 'cache'}."
             console.print(said, highlight=False, soft_wrap=True, markup=False)
@@ -65,7 +70,7 @@ class Evaluate(DataFolder):
         console.print(report, highlight=False, soft_wrap=True, markup=False)
         return 0
 
-    def _evaluate(self, baselines: list[str], on_progress: Any) -> Any:
+    def _evaluate(self, baselines: list[str] | None, tune: list[str], on_progress: Any) -> Any:
         from metaopt.evaluation.evaluate import evaluate
 
         return evaluate(
@@ -75,9 +80,15 @@ class Evaluate(DataFolder):
             baselines=baselines,
             num_steps=self.num_steps,
             seeds=self.seeds,
+            tune=tune,
             split=self.split,
             grid=self.grid,
             out=self.out,
             anew=self.anew,
             on_progress=on_progress,
         )
+
+
+def _words(given: tuple[str, ...]) -> list[str]:
+    """Names given apart or with commas between them."""
+    return [name for word in given for name in word.split(",") if name]

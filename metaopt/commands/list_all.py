@@ -27,12 +27,13 @@ class List:
         members = {name: one for name, one in tasks.items() if isinstance(one, partial)}
         families: dict[str, list[str]] = {}
         for name, one in members.items():
-            families.setdefault(one.func.__name__, []).append(name)
+            mark = "*" if getattr(one, "needs_download", False) else ""
+            families.setdefault(one.func.__name__, []).append(name + mark)
         trained = shipped.shipped() | shipped.local()
         kinds: dict[str, dict[str, str]] = {
             "recipes": {name: summary(it) for name, it in catalogue("recipe").items()},
             "tasks": lines({name: tasks[name] for name in tasks.keys() - members.keys()}),
-            "tasks that are fixed members of one of these": {
+            "their members (*: needs a download)": {
                 family: ", ".join(names) for family, names in sorted(families.items())
             },
             "problems": lines(catalogue("problem")),

@@ -9,11 +9,11 @@ from metaopt.config.registry import Kind, catalogue, choose
 from metaopt.config.schema import Component, component_of, parse_args
 from metaopt.core import inner
 from metaopt.core.errors import UserError
-from metaopt.core.types import Task
+from metaopt.core.types import LearnedOptimizer, Task
 
 
-def make(kind: Kind, component: Component) -> Any:
-    """What a `Component` names, from the catalogue of its kind.
+def make(kind: Kind, component: Component, **arguments: Any) -> Any:
+    """What a `Component` names, from the catalogue of its kind; ``arguments`` beside its own.
 
     Raises:
       UserError: for an unknown name or argument, or a value that its factory refuses.
@@ -22,7 +22,7 @@ def make(kind: Kind, component: Component) -> Any:
     if kind == "problem":
         options = options | {"training": inner.training}  # so that the error lists it
     factory = choose(kind, component.name, options)
-    return call(factory, f"{kind} {component.name!r}", parse_args(component.args))
+    return call(factory, f"{kind} {component.name!r}", parse_args(component.args) | arguments)
 
 
 def make_task(text: str) -> Task:
@@ -43,6 +43,25 @@ def make_task(text: str) -> Task:
     if not isinstance(text, str):
         raise UserError(f"a task is asked for by its name, got {text!r}.")
     return make("task", component_of(text))
+
+
+def make_optimizer(text: str) -> LearnedOptimizer:
+    """The learned optimizer of a name; public as `metaopt.make_optimizer`.
+
+    Args:
+      text: as ``"mlp"`` or ``"mlp hidden=[8]"``.
+
+    Raises:
+      UserError: for a learned optimizer that there is not, or a value that it refuses.
+
+    Examples:
+      >>> import jax
+      >>> sorted(make_optimizer("sgd").init(jax.random.key(0)))
+      ['log_lr']
+    """
+    if not isinstance(text, str):
+        raise UserError(f"a learned optimizer is asked for by its name, got {text!r}.")
+    return make("learned optimizer", component_of(text))
 
 
 def call(factory: Callable[..., Any], what: str, arguments: dict[str, Any], *positional) -> Any:
@@ -66,7 +85,7 @@ def call(factory: Callable[..., Any], what: str, arguments: dict[str, Any], *pos
     if missing := [name for name in required if name not in arguments]:
         raise UserError(f"{what} needs a value for {', '.join(missing)}.")
     for name, value in arguments.items():
-        if not is_a(value, kind := _kinds(factory).get(name, Any)):
+        if not is_a(value, kind := kinds_of(factory).get(name, Any)):
             raise UserError(f"{what}: {name} must be {name_of(kind)}, got {value!r}.")
     try:
         return factory(*positional, **arguments)
@@ -74,7 +93,7 @@ def call(factory: Callable[..., Any], what: str, arguments: dict[str, Any], *pos
         raise UserError(f"{what}: {error}") from error
 
 
-def _kinds(factory: Callable[..., Any]) -> dict[str, Any]:
+def kinds_of(factory: Callable[..., Any]) -> dict[str, Any]:
     """The types of its arguments, where they can be known."""
     try:
         return get_type_hints(getattr(factory, "func", factory))  # also of a partial

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from metaopt.config.neighbours import NEIGHBOURS
 from metaopt.config.registry import catalogue, find
 from metaopt.config.schema import Component, Config, EvaluationConfig, OuterConfig, options_of
 from metaopt.estimators import BPTT, GPES, NRES, PES, TBPTT, UORO, Forward, FullES, TruncatedES
@@ -20,6 +21,40 @@ def _lorenz(
         outer_steps=outer_steps,
         checkpoint_every=500,
         test_every=100,
+    )
+
+
+_ZOO = (
+    "digits_mlp_32",
+    "signal_mlp_64",
+    "breast_cancer_mlp_32",
+    "digits_autoencoder_32x32x32",
+    "grammar_vanilla_32",
+    "grammar_transformer_32x2",
+    "digits_mlp_32_es_1",
+    "quadratic_family",
+)
+"""A member of each of eight families; no task of a suite for tests is among them."""
+
+
+def _zoo(
+    optimizer: Component,
+    rate: float,
+    sigma: float,
+    outer_steps: int,
+    tasks: tuple[str, ...] = _ZOO,
+    **options: Any,
+) -> Config:
+    """Over several families at once; each meta-loss is progress, so that they weigh alike."""
+    options = {"particles": 4, "horizon": 1000, "shortest_horizon": 100, "window": 20} | options
+    return Config(
+        task=Component("progress", (f"task={tasks[0]}",)),
+        mixture=tuple(f"progress task={name}" for name in tasks[1:]),
+        optimizer=optimizer,
+        estimator=NRES(sigma=sigma, shaping="centered_rank", **options),
+        outer=OuterConfig(learning_rate=rate, decay_steps=outer_steps),
+        evaluation=EvaluationConfig(seeds=3),
+        outer_steps=outer_steps,
     )
 
 
@@ -47,6 +82,7 @@ def _small(optimizer: Component, sigma: float, final_sigma: float, outer_steps: 
             final_sigma=final_sigma,
             sigma_steps=outer_steps,
             shaping="centered_rank",
+            noise="orthogonal",
         ),
         outer=OuterConfig(learning_rate=0.05, decay_steps=outer_steps),
         evaluation=EvaluationConfig(seeds=128),
@@ -144,6 +180,18 @@ RECIPES: dict[str, Config] = {
         Component("scheduled_adam", ("learning_rate=0.01", "knots=5")), 0.3, 0.1, 800
     ),
     "small_gated_adam": _small(Component("gated_adam"), 0.2, 0.05, 1200),
+    "zoo_celo2": _zoo(Component("celo2", ("learning_rate=0.005",)), 0.003, 0.03, 6000),
+    "zoo_gated_muon": _zoo(
+        Component("gated_muon"),
+        0.02,
+        0.1,
+        2000,
+        tuple(name for name in _ZOO if name not in ("grammar_vanilla_32", "quadratic_family")),
+        particles=8,
+        final_sigma=0.03,
+        sigma_steps=2000,
+        noise="orthogonal",
+    ),
     "lorenz": _lorenz(5000, 1e-5, NRES(**_SMOOTHED)),
     "lorenz_nres": _lorenz(5000, 1e-5, NRES(**_SMOOTHED)),
     "lorenz_pes": _lorenz(10_000, 1e-5, PES(**_SMOOTHED), drop_step=1000),
@@ -186,6 +234,8 @@ RECIPES: dict[str, Config] = {
     "cifar_cnn_pes": _cifar(3e-4, PES(**_CNN, **_FINE)),
     "cifar_cnn_full_es": _cifar(1e-3, FullES(particles=1, horizon=1000, **_FINE)),
     "cifar_cnn_truncated_es": _cifar(1e-3, TruncatedES(**_CNN, **_FINE)),
+    **NEIGHBOURS,
+    "small_fractional": _small(Component("fractional"), 0.2, 0.05, 800),
     # The whole road in seconds, for trying things out.
     "tiny": Config(
         task=Component("quadratic"),
@@ -249,7 +299,8 @@ def summary(config: Config) -> str:
       'sgd on quadratic by nres, 4 pairs, windows of 2 of 8 inner steps'
     """
     chosen, problem = config.estimator, config.problem.name
-    tasks = ", ".join([config.task.name, *config.mixture])
+    names = [config.task.name, *config.mixture]
+    tasks = ", ".join(names) if len(names) < 4 else f"{len(names)} tasks"
     what = f"{config.optimizer.name} on {tasks}" if problem == "training" else problem
     number = f"{chosen.particles} {'pair' if chosen.antithetic else 'particle'}"
     number += "s" * (chosen.particles != 1)

@@ -195,6 +195,21 @@ def component_of(text: str) -> Component:
     return Component(name, tuple(args))
 
 
+def short_name(task: Component) -> str:
+    """A task's name in metrics: that of the innermost one where it wraps another.
+
+    Examples:
+      >>> short_name(Component("progress", ("task=augment:task=wine_mlp_32",)))
+      'wine_mlp_32'
+    """
+    inner = [text.removeprefix("task=") for text in task.args if text.startswith("task=")]
+    return short_name(component_of(inner[0])) if inner else task.name
+
+
+PYTHONS = {"None": None, "True": True, "False": False}
+"""What Python calls otherwise than JSON."""
+
+
 def parse_args(args: tuple[str, ...]) -> dict[str, Any]:
     """Keyword arguments of a `Component`, from their text.
 
@@ -214,7 +229,7 @@ def parse_args(args: tuple[str, ...]) -> dict[str, Any]:
         try:
             parsed[name] = json.loads(value)
         except json.JSONDecodeError:
-            parsed[name] = value
+            parsed[name] = PYTHONS.get(value, value)
     return parsed
 
 
@@ -245,7 +260,8 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _build(cls, values, where):
     if not isinstance(values, dict):
-        raise UserError(f"{where or 'the configuration'} must be an object, got {values!r}.")
+        what = where.rstrip(".") or "the configuration"
+        raise UserError(f"{what} must be a {cls.__name__}, or an object in JSON, got {values!r}.")
     if cls is Options:
         cls, values = _estimator(values, where)
     types = get_type_hints(cls)

@@ -5,14 +5,16 @@ update the parameters, and then measures the loss on a batch of the outer split:
 is the loss on data that the inner run does not train on, averaged over the run.
 """
 
+import math
 from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from metaopt.core.telescoping import telescoping as telescoped
 from metaopt.core.types import Key, LearnedOptimizer, PyTree, Task, UnrolledProblem
-from metaopt.core.unroll import unroll
+from metaopt.core.unroll import capped, unroll
 
 
 class TrainingState(NamedTuple):
@@ -42,6 +44,8 @@ def training(
     inner_split: str = "train",
     outer_split: str = "valid",
     whole_outer_split: bool = False,
+    late: float = 0.0,
+    telescoping: bool = False,
     test_steps: int | None = None,
 ) -> UnrolledProblem:
     """The problem of training ``task`` with ``learned_optimizer``; theta is the optimizer's.
@@ -52,11 +56,18 @@ def training(
       inner_split: the split that the inner gradients come from.
       outer_split: the split that the loss L_t comes from, after each inner step.
       whole_outer_split: measure L_t on the whole split (for evaluation) instead of on a batch.
+      late: weigh the loss of step t of T by (late + 1) (t / T)^late: at 0 all alike, at 2 the last
+        fifth of the run as much as all before.
+      telescoping: make the loss at the end of the run the meta-objective, by differences of losses
+        on a batch that is kept for the episode: see `metaopt.core.telescoping`.
       test_steps: if given, the problem has a test loss: the mean of L_t over one episode of so many
-        steps under theta itself.
+        steps under theta itself; with ``telescoping`` the loss after the last.
 
     Returns:
       An `UnrolledProblem` whose state is a `TrainingState`.
+
+    Raises:
+      ValueError: for a ``late`` that is negative or not finite, or beside ``telescoping``.
 
     Examples:
       >>> from metaopt.learned_optimizers import LEARNED_OPTIMIZERS
@@ -69,6 +80,10 @@ def training(
       (1, ())
     """
 
+    if not (isinstance(late, int | float) and 0 <= late < math.inf):
+        raise ValueError(f"late must be a finite number of at least 0, got {late!r}.")
+    if late and telescoping:
+        raise ValueError("telescoping counts the last loss alone: leave out late.")
     outer_loss = task.outer_loss or task.loss
 
     def init(theta, data, horizon, key):
@@ -93,8 +108,13 @@ def training(
             )
         params = optax.apply_updates(params, updates)
 
-        batch = task.batch(data, config, outer_split, None if whole_outer_split else keys[2])
+        # Steps fold in their own number, so that the largest is free for the batch that is kept.
+        batch_key = jax.random.fold_in(run_key, 2**32 - 1) if telescoping else keys[2]
+        batch = task.batch(data, config, outer_split, None if whole_outer_split else batch_key)
         loss = outer_loss(config, params, batch, keys[3])
+        if late:
+            done = (step + 1).astype(loss.dtype) / horizon.astype(loss.dtype)
+            loss = (late + 1) * done**late * capped(loss, task.loss_cap)
         return TrainingState(params, opt_state, config, step + 1, horizon, run_key), loss
 
     problem = UnrolledProblem(
@@ -102,17 +122,19 @@ def training(
         step=step,
         init_theta=learned_optimizer.init,
         data=task.data,
-        loss_cap=task.loss_cap,
+        loss_cap=task.loss_cap and (late + 1) * task.loss_cap,
         stream=task.stream,
         shared=cast(Any, TrainingState)(
             params=False, opt_state=False, config=True, step=True, horizon=True, key=True
         ),
     )
+    problem = telescoped(problem) if telescoping else problem
     if test_steps is None:
         return problem
 
     def test_loss(theta, data, key):
         state = problem.init(theta, data, test_steps, key)
-        return unroll(problem, theta, state, data, test_steps)[1].mean()
+        losses = unroll(problem, theta, state, data, test_steps)[1]
+        return losses.sum() if telescoping else losses.mean()
 
     return problem._replace(test_loss=test_loss)

@@ -37,10 +37,7 @@ def unroll(
 
     def step(before, _):
         state, loss = problem.step(theta, before, data)
-        if problem.loss_cap is not None:
-            # fmin would return the cap for NaN as well, but -inf must count as the cap, too.
-            cap = jax.numpy.asarray(problem.loss_cap, loss.dtype)
-            loss = jax.numpy.where(jax.numpy.isfinite(loss), jax.numpy.minimum(loss, cap), cap)
+        loss = capped(loss, problem.loss_cap)
         if problem.done is not None:
             ended = problem.done(before)
             state = _keep_where(ended, before, state, problem.shared)
@@ -49,6 +46,20 @@ def unroll(
         return state, loss
 
     return jax.lax.scan(step, state, None, length=length)
+
+
+def capped(loss: jax.Array, cap: float | None) -> jax.Array:
+    """A loss that counts as the cap where it is above it or not finite; as it is for ``None``.
+
+    Examples:
+      >>> capped(jax.numpy.array([1.0, 3.0, float("nan"), -float("inf")]), 2.0).tolist()
+      [1.0, 2.0, 2.0, 2.0]
+    """
+    if cap is None:
+        return loss
+    # fmin would return the cap for NaN as well, but -inf must count as the cap, too.
+    most = jax.numpy.asarray(cap, loss.dtype)
+    return jax.numpy.where(jax.numpy.isfinite(loss), jax.numpy.minimum(loss, most), most)
 
 
 def _keep_where(ended: jax.Array, before: PyTree, after: PyTree, shared: PyTree) -> PyTree:

@@ -5,14 +5,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from metaopt.config.schema import to_json
 from metaopt.core.errors import UserError
 from metaopt.core.files import json_text, make_empty_folder, parse_json, read_text, sha256
+from metaopt.core.needs import needs
 from metaopt.core.sizes import count_of
-from metaopt.core.types import LearnedOptimizer, Theta
 from metaopt.exporting.card import card
 from metaopt.pretrained import artefact, trace
 from metaopt.pretrained import load as pretrained
@@ -72,35 +69,6 @@ def export(run: Any, name: str | None = None, out: str | Path | None = None) -> 
     make_empty_folder(out)
     artefact.write(out, config.optimizer, theta, files=files, **facts)
     return out
-
-
-def needs(optimizer: LearnedOptimizer, theta: Theta) -> list[str]:
-    """Which of ``"num_steps"``, ``"params"`` and ``"value"`` an optimizer cannot do without.
-
-    Examples:
-      >>> from metaopt.learned_optimizers import LEARNED_OPTIMIZERS
-      >>> mlp = LEARNED_OPTIMIZERS["mlp"]()
-      >>> needs(mlp, mlp.init(jax.random.key(0)))
-      ['params']
-    """
-    everything = {"num_steps": 10, "params": jnp.ones((2, 2)), "value": jnp.float32(1.0)}
-
-    def refuses(without):
-        given = everything | {without: None}
-
-        def once(grads):
-            with jax.numpy_dtype_promotion("standard"):
-                tx = optimizer.optimizer(theta, given["num_steps"])
-                state = tx.init(grads)
-                return tx.update(grads, state, given["params"], value=given["value"])
-
-        try:
-            jax.eval_shape(once, everything["params"])
-        except ValueError:
-            return True
-        return False
-
-    return [argument for argument in everything if refuses(argument)]
 
 
 def _evaluation(directory: RunDirectory) -> dict[str, Any]:

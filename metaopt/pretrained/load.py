@@ -4,12 +4,13 @@ import warnings
 from collections.abc import Callable, Mapping
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import optax
 
-from metaopt.config.components import make
+from metaopt.config.components import kinds_of, make
+from metaopt.config.registry import catalogue, find
 from metaopt.core.errors import UserError
 from metaopt.core.theta import unflatten_theta
 from metaopt.core.types import LearnedOptimizer, Theta
@@ -41,15 +42,35 @@ def read(what: str | Path) -> tuple[LearnedOptimizer, Theta]:
     return _optimizer(directory, artefact.read_artefact(directory))
 
 
-def _optimizer(directory: Path, found: artefact.Artefact) -> tuple[LearnedOptimizer, Theta]:
+def _optimizer(
+    directory: Path, found: artefact.Artefact, learning_rate: Any = None
+) -> tuple[LearnedOptimizer, Theta]:
+    given = {} if learning_rate is None else {"learning_rate": learning_rate}
     try:
-        optimizer = make("learned optimizer", found.optimizer)
+        if given and not takes_rate(found.optimizer.name):
+            which = ", ".join(filter(takes_rate, catalogue("learned optimizer")))
+            raise UserError(
+                f"{found.optimizer.name} has a learning rate of its own, got learning_rate="
+                f"{learning_rate!r}: leave it out. Those that take one are {which}."
+            )
+        optimizer = make("learned optimizer", found.optimizer, **given)
         target = jax.eval_shape(optimizer.init, jax.random.key(0))
         return optimizer, unflatten_theta(found.flat, target)
     except UserError as error:
         missing = _missing(found.description.get("versions", {}))
         needs = f"it was made with {missing}, which is not installed here; " if missing else ""
         raise UserError(f"{directory}: {needs}{error}") from error
+
+
+def takes_rate(name: str) -> bool:
+    """Whether a learned optimizer leaves the rate to its user: a number, or a schedule of optax's.
+
+    Examples:
+      >>> takes_rate("celo2"), takes_rate("gated_adam")
+      (True, False)
+    """
+    kind = kinds_of(find("learned optimizer", name)).get("learning_rate")
+    return optax.Schedule in get_args(kind)
 
 
 def _missing(versions: Mapping[str, str]) -> str:
@@ -77,7 +98,11 @@ class LoadedOptimizer(optax.GradientTransformationExtraArgs):
 
 
 def load(
-    what: str | Path, num_steps: int | None = None, *, warn_when_passed: bool = False
+    what: str | Path,
+    num_steps: int | None = None,
+    *,
+    learning_rate: Any = None,
+    warn_when_passed: bool = False,
 ) -> LoadedOptimizer:
     """A trained optimizer as an optax transformation; public as `metaopt.load`.
 
@@ -88,12 +113,15 @@ def load(
       what: the name of a shipped one, a run's directory, or a directory that `metaopt export` or
         `metaopt import` made.
       num_steps: how many updates it is going to be used for, those before an interruption included.
+      learning_rate: a number, or a schedule of the step as optax has them, for an optimizer that
+        leaves the rate to its user: `gated_muon` and `celo2`. Theta's own if not given.
       warn_when_passed: whether to warn 10% beyond ``num_steps``. A compiled step then calls
         back to Python, which costs fractions of a millisecond, keeps it out of JAX's persistent
         cache, and cannot be exported.
 
     Raises:
       UserError: if there is none, or it is damaged, of a newer schema or another optimizer's.
+        Or for a ``learning_rate`` where it has a rate of its own.
       ValueError: for a ``num_steps`` that is missing where it is needed, or no whole number.
 
     Examples:
@@ -103,7 +131,7 @@ def load(
     """
     directory = directory_of(what)
     found = artefact.read_artefact(directory)
-    optimizer, theta = _optimizer(directory, found)
+    optimizer, theta = _optimizer(directory, found, learning_rate)
     tx = optimizer.optimizer(theta, num_steps)
     known = trained_range_in(found.description)
     steps = _concrete(num_steps)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,19 @@ from jax.sharding import Mesh
 
 from metaopt.config.components import call, make
 from metaopt.config.registry import choose, find, provider
-from metaopt.config.schema import Config, OuterConfig, from_json, to_json, trained_tasks
+from metaopt.config.schema import (
+    Config,
+    OuterConfig,
+    from_json,
+    parse_args,
+    short_name,
+    to_json,
+    trained_tasks,
+)
 from metaopt.core import inner
 from metaopt.core.check import check_problem, check_task
 from metaopt.core.errors import UserError
+from metaopt.core.needs import needs
 from metaopt.core.own_numbers import are_double
 from metaopt.core.theta import theta_paths, unflatten_theta
 from metaopt.core.types import (
@@ -114,13 +123,15 @@ def build(config: Config, own: Own = NOTHING) -> Experiment:
         task = own.task or make("task", config.task)
         optimizer = own.optimizer or make("learned optimizer", config.optimizer)
         test_steps = config.estimator.horizon if config.test_every else None
-        problem = inner.training(task, optimizer, test_steps=test_steps)
+        problem = _training(config, task, optimizer, test_steps=test_steps)
         training = task, optimizer
     else:
         problem = make("problem", config.problem)
     problem = _checked(config, own, problem, training and training[0])
     if config.test_every is not None and problem.test_loss is None:
         raise UserError("test_every is set, but the problem has no test loss: leave it out.")
+    if training is not None:
+        _require_no_end(config.estimator, training[1])
     is_made = isinstance(own.estimator, GradientEstimator)
     vector = UNCHANGED if is_made else vector_of(problem.init_theta)
     if config.mixture or config.mixture_weights or config.normalise_mixture:
@@ -139,6 +150,13 @@ def build(config: Config, own: Own = NOTHING) -> Experiment:
         tx = on_tree(tx, vector)
     is_named = training is not None and not own.optimizer
     return Experiment(problem, estimator, tx, training, is_named, vector)
+
+
+def _training(
+    config: Config, task: Task, optimizer: LearnedOptimizer, **arguments: Any
+) -> UnrolledProblem:
+    given = parse_args(config.problem.args) if config.problem.name == "training" else {}
+    return call(inner.training, "problem 'training'", given | arguments, task, optimizer)
 
 
 def _check_types(own: Own) -> None:
@@ -182,7 +200,15 @@ def _checked(
 
 
 def _check_numbers(config: Config) -> None:
-    from_json(to_json(config))  # every value is of its type
+    try:
+        text = to_json(config)
+    except TypeError as error:
+        raise UserError(
+            "the configuration holds an object that JSON has not: tasks of a mixture are named by "
+            'text, such as "augment task=digits_mlp rescale=tensor"; a task of your own goes to '
+            "metaopt.train(task=...), or into a catalogue."
+        ) from error
+    from_json(text)  # every value is of its type
     for name in ("outer_steps", "checkpoint_every", "keep_checkpoints", "log_every"):
         _at_least(1, name, getattr(config, name))
     if config.evaluation.seeds < 2 and config.evaluation.seeds != 0:
@@ -196,6 +222,16 @@ def _check_numbers(config: Config) -> None:
     ):
         if value is not None:
             _at_least(1, name, value)
+
+
+def _require_no_end(options: Options, optimizer: LearnedOptimizer) -> None:
+    """Refuses visits of an optimizer that plans for their first length alone."""
+    what = getattr(options, "continue_from", None)
+    if what and "num_steps" in needs(optimizer, optimizer.init(jax.random.key(0))):
+        raise UserError(
+            f"continue_from={what!r} is for optimizers that do not need to know how many steps "
+            "they are used for, and this one does: leave it out, or draw longer horizons."
+        )
 
 
 def _estimator(
@@ -230,11 +266,11 @@ def _mixture(
             f"problem={config.problem.name}, mixture={list(config.mixture)}."
         )
     optimizer = make("learned optimizer", config.optimizer)
-    problems = {config.task.name: first}
+    problems = {short_name(config.task): first}
     for component in trained_tasks(config)[1:]:
-        task, name = make("task", component), component.name
+        task, name = make("task", component), short_name(component)
         name = f"{name}_{len(problems) + 1}" if name in problems else name
-        problems[name] = inner.training(task, optimizer)
+        problems[name] = _training(config, task, optimizer)
     if any(problem.stream for problem in problems.values()):
         raise UserError("the tasks of a mixture cannot be streamed: leave out stream_rows.")
     of = lambda problem: _estimator(config.estimator, on_vector(problem, vector))

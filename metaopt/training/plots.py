@@ -40,6 +40,21 @@ def meta_training(
     return figure
 
 
+def parts(steps: np.ndarray, losses: dict[str, np.ndarray]) -> Figure:
+    """The meta-loss of each task of a mixture, a panel each, as `meta_training` draws one."""
+    columns = 4
+    with matplotlib.rc_context(STYLE):
+        rows = -(-len(losses) // columns)
+        figure = Figure(figsize=(9.6, 2.2 * rows), layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes in panels[len(losses) :]:
+            axes.set_axis_off()
+        for axes, (name, values) in zip(panels, losses.items(), strict=False):
+            _curve(axes, steps, values)
+            axes.set_title(literal(name), fontsize=9)
+    return figure
+
+
 def plot_metrics(run: Any, names: Sequence[str] | None = None) -> Figure:
     """Draws metrics of a run against outer step; public as `metaopt.plot_metrics`.
 

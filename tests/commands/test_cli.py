@@ -23,7 +23,7 @@ from metaopt.evaluation import trials
 def trained(cli, tmp_path_factory):
     """A finished run of the tiny recipe, and what was printed."""
     path = tmp_path_factory.mktemp("cli")
-    return path / "runs" / "tiny", cli("train", "tiny", cwd=path)
+    return path / "runs" / "tiny", cli("train", "tiny", "--devices", 2, cwd=path)
 
 
 def test_a_run_leaves_what_it_says(trained):

@@ -62,3 +62,39 @@ def test_the_loss_is_handed_to_the_optimizer():
     state = problem.init((), (), 3, jax.random.key(0))
     after, loss = problem.step((), state, ())
     assert float(after.opt_state) == float(loss) > 0
+
+
+def test_late_losses_weigh_more_and_their_weights_have_a_mean_of_one():
+    key, theta = jax.random.key(0), {"log_lr": jnp.float32(-1.0)}
+    losses = lambda problem: unroll(problem, theta, problem.init(theta, (), 40, key), (), 40)[1]
+    plain = losses(inner.training(quadratic(), sgd()))
+    weights = losses(inner.training(quadratic(), sgd(), late=2)) / plain
+    np.testing.assert_allclose(weights, 3 * (np.arange(1, 41) / 40) ** 2, rtol=1e-5)
+    assert abs(weights.mean() - 1) < 0.05 and abs(weights[32:].sum() / 40 - 0.5) < 0.05
+
+
+def test_telescoping_losses_sum_to_the_last_one_also_where_the_run_diverged():
+    """Of one batch that is kept: what is measured falls at every step, as the quadratic does."""
+    key = jax.random.key(0)
+    task = noisy_task()._replace(
+        loss=lambda config, params, batch, key: batch + jnp.square(params).sum(), loss_cap=50.0
+    )
+    for rate, last in ((-3.0, None), (6.0, 50.0)):
+        theta = {"log_lr": jnp.float32(rate)}
+        problem = inner.training(task, sgd(), telescoping=True, test_steps=30)
+        state, losses = unroll(problem, theta, problem.init(theta, (), 30, key), (), 30)
+        assert np.isfinite(losses).all()
+        if last is None:
+            assert (losses[1:] < 0).all()
+        last = state.previous if last is None else last
+        np.testing.assert_allclose(losses.sum(), last, rtol=1e-4)
+        np.testing.assert_allclose(problem.test_loss(theta, (), key), last, rtol=1e-4)
+
+
+def test_weights_of_the_meta_loss_are_checked():
+    for given, said in (
+        ({"late": -1.0}, "late must be a finite number of at least 0, got -1.0"),
+        ({"late": 1.0, "telescoping": True}, "leave out late"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            inner.training(quadratic(), sgd(), **given)

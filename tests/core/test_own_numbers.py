@@ -45,7 +45,7 @@ def test_a_run_keeps_its_own_numbers(setting, tmp_path):
 
 def test_double_precision_changes_no_recipe(tmp_path):
     """One whose data, sizes and networks are drawn; compared loss by loss, and the report's."""
-    config = dataclasses.replace(metaopt.recipe("small_gated_adam"), outer_steps=2)
+    config = dataclasses.replace(metaopt.recipe("small_scheduled_adam"), outer_steps=2)
     config = dataclasses.replace(
         config, estimator=estimators.NRES(particles=2, horizon=4, window=2)
     )

@@ -28,6 +28,7 @@ from metaopt.exporting.command import to_command
 from metaopt.pretrained import load as pretrained
 from metaopt.pretrained import shipped, trace
 from metaopt.pretrained.gains import changes_in
+from metaopt.training.loop import train
 
 SHIPPED = sorted(path for path in (ROOT / "checkpoints").iterdir() if (path / "CARD.md").is_file())
 FILES = ["CARD.md", "SHA256SUMS", "config.json", "curves.png", "eval.json", "theta.safetensors"]
@@ -401,11 +402,13 @@ def test_an_evaluation_of_another_theta_is_none(folder, tmp_path):
     assert shipped.summary(run) == "sgd: not evaluated"
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+OF_0_1 = [path for path in SHIPPED if '"changes"' not in (path / "eval.json").read_text()]
+
+
+@pytest.mark.parametrize("path", OF_0_1, ids=lambda path: path.name)
 def test_evaluations_of_version_0_1_are_read_by_lists_and_cards(path):
     """They hold ratios of losses: what is shown are the differences that these were made of."""
     evaluation = json.loads((path / "eval.json").read_text())
-    assert "changes" not in evaluation
     summary = evaluation["summary"]
     for change in changes_in(evaluation):
         of = lambda who, loss=f"{change.number}_loss": summary[who][loss]["mean"]
@@ -441,3 +444,27 @@ def test_wheels_carry_every_file():
     files = {path for folder in SHIPPED for path in folder.rglob("*") if path.is_file()}
     assert SHIPPED and files <= carried
     assert setup["project"]["entry-points"][shipped.GROUP] == {"metaopt": "metaopt.checkpoints"}
+
+
+@pytest.mark.filterwarnings("ignore::metaopt.OutsideTrainedRange")
+def test_a_learning_rate_of_the_users(tmp_path):
+    """For an optimizer that leaves it to its user; the others say which do."""
+    config = Config(
+        task=Component("quadratic", ("dim=2",)),
+        optimizer=Component("gated_muon", ("hidden=[2]",)),
+        estimator=PES(particles=2, horizon=4, window=2),
+        outer_steps=1,
+    )
+    train(config, tmp_path / "run")
+    params = {"w": jnp.ones((3, 2))}
+    first = lambda tx: tx.update(params, tx.init(params), params)[0]["w"]
+    tenth = first(metaopt.load(tmp_path / "run", learning_rate=0.1))
+    half = first(metaopt.load(tmp_path / "run", learning_rate=lambda step: 0.05 + 0.0 * step))
+    np.testing.assert_allclose(tenth, 2 * half, rtol=1e-6)
+    assert not np.allclose(tenth, first(metaopt.load(tmp_path / "run", num_steps=4)))
+    with pytest.raises(ValueError, match="needs to know how many steps"):
+        metaopt.load(tmp_path / "run")
+    with pytest.raises(metaopt.UserError, match="mlp has a learning rate of its own"):
+        metaopt.load("mlp-digits", num_steps=200, learning_rate=0.1)
+    with pytest.raises(metaopt.UserError, match="at least 0, got -1"):
+        metaopt.load(tmp_path / "run", learning_rate=-1)

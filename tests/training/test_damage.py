@@ -72,7 +72,8 @@ def test_a_damaged_run_resumes_or_is_refused_in_a_sentence(
     # The evaluation is most of the time, and does not look at the other files.
     is_evaluated = file.startswith(("evaluation", "optimizer"))
     command = COMMAND if is_evaluated else [*COMMAND, "--evaluation.seeds", "0"]
-    for how in ("gone", "empty", "cut", "bytes", "nested", "the other kind", "a loop"):
+    ways = ("gone", "empty", "cut", "bytes", "nested", "the other kind", "a loop")
+    for how in ways[::2] if is_evaluated else ways:
         copy = tmp_path / how
         shutil.copytree(run, copy)
         damage(copy / file, how)

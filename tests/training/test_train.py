@@ -226,8 +226,8 @@ def test_configurations_survive_json(config):
     [
         ('{"sead": 1}', "unknown field 'sead'"),
         ('{"estimator": {"sigmma": 1}}', "unknown field estimator.'sigmma'"),
-        ('{"estimator": 3}', "estimator. must be an object"),
-        ("[]", "must be an object"),
+        ('{"estimator": 3}', "estimator must be a"),
+        ("[]", "the configuration must be a Config, or an object in JSON"),
         ("{", "cannot be read"),
     ],
 )
