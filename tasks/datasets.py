@@ -122,16 +122,19 @@ def _prepared(name: str, data_dir: str | None):
         Sklearn,  # TFDS is slow to import, and not always there
     )
 
-    builder = Sklearn(config=name, data_dir=data_dir, file_format="array_record")
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # it announces itself at length
-            builder.download_and_prepare()
-            builder.as_data_source("train")
-    except OSError as error:
-        raise UserError(
-            f"the data folder {builder.data_dir} cannot be used ({error}): set TFDS_DATA_DIR to "
-            "one that can be written."
-        ) from error
+    for last in (False, True):
+        builder = Sklearn(config=name, data_dir=data_dir, file_format="array_record")
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # it announces itself at length
+                builder.download_and_prepare()
+                builder.as_data_source("train")
+            break
+        except OSError as error:
+            if last or not builder.data_path.exists():  # else another process was faster
+                raise UserError(
+                    f"the data folder {builder.data_dir} cannot be used ({error}): set "
+                    "TFDS_DATA_DIR to one that can be written."
+                ) from error
     return builder
 
 

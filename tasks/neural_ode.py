@@ -52,7 +52,7 @@ def neural_ode_robertson(
 
     Raises:
       ValueError: for a size below 1.
-      UserError: where diffrax is not installed.
+      UserError: where diffrax is not installed; at its first step over several devices.
     """
     positive(solver_steps=solver_steps)
     if find_spec("diffrax") is None:
@@ -74,6 +74,11 @@ def neural_ode_robertson(
         return jnp.where(i == 0, 0.0, FIRST * jnp.exp(grow * part)), part
 
     def step(theta, state, data):
+        if jax.sharding.get_abstract_mesh().size > 1:
+            raise UserError(
+                "neural_ode_robertson runs on one device, because diffrax does not work within "
+                "jax.shard_map: give --devices 1."
+            )
         before, _ = measured_at(state.step, state.horizon)
         now, part = measured_at(state.step + 1, state.horizon)
         with jax.numpy_dtype_promotion("standard"):

@@ -65,13 +65,13 @@ def over_particles(local: Callable[..., tuple[PyTree, PyTree]], mesh: Mesh | Non
     Args:
       local: ``(replicated, particles) -> (sums, particles)``. Every leaf of ``particles`` has them
         as axis 0; ``sums`` are sums over them.
-      mesh: a mesh with the axis ``"particles"``, whose size divides their number; ``None`` for
-        whatever device the arrays are on.
+      mesh: a mesh with the axis ``"particles"``, whose size divides their number; ``None``, or one
+        of a single device, for whatever device the arrays are on.
 
     Returns:
       The same function of all particles: the shares' ``sums`` added up, the particles in place.
     """
-    if mesh is None:
+    if mesh is None or mesh.size == 1:  # other people's code may not work within jax.shard_map
         return local
 
     def share(replicated, particles):
@@ -87,6 +87,6 @@ def over_particles(local: Callable[..., tuple[PyTree, PyTree]], mesh: Mesh | Non
 
 def gather_particles(tree: PyTree, mesh: Mesh | None) -> PyTree:
     """Inside a share of `over_particles`: the leaves of all particles ``[N, ...]``, in order."""
-    if mesh is None:
+    if mesh is None or mesh.size == 1:
         return tree
     return jax.lax.all_gather(tree, AXIS, axis=0, tiled=True)
