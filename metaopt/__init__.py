@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         Config,
         EvaluationConfig,
         OuterConfig,
+        SteinConfig,
     )
     from metaopt.core import inner, outer
     from metaopt.core.arithmetic import flops_of
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from metaopt.evaluation.evaluate import evaluate
     from metaopt.evaluation.run_report import report
     from metaopt.exporting.export import export
+    from metaopt.integrations.ask_tell import AskTell, as_ask_tell
     from metaopt.integrations.linen import apply_gradients
     from metaopt.pretrained.importer import import_theta
     from metaopt.pretrained.load import OutsideTrainedRange, load
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0.dev0"
 
 __all__ = [
+    "AskTell",
     "Component",
     "Config",
     "Estimate",
@@ -64,12 +67,14 @@ __all__ = [
     "PyTree",
     "Run",
     "RunningStatistics",
+    "SteinConfig",
     "Stream",
     "Task",
     "Theta",
     "UnrolledProblem",
     "UserError",
     "apply_gradients",
+    "as_ask_tell",
     "catalogue",
     "choose",
     "compare",
@@ -101,6 +106,7 @@ __all__ = [
 ]
 
 _LATER = {
+    "AskTell": "metaopt.integrations.ask_tell:AskTell",
     "Component": "metaopt.config.schema:Component",
     "Config": "metaopt.config.schema:Config",
     "Estimate": "metaopt.core.types:Estimate",
@@ -116,12 +122,14 @@ _LATER = {
     "PyTree": "metaopt.core.types:PyTree",
     "Run": "metaopt.training.run:Run",
     "RunningStatistics": "metaopt.core.running:RunningStatistics",
+    "SteinConfig": "metaopt.config.schema:SteinConfig",
     "Stream": "metaopt.core.data_stream:Stream",
     "Task": "metaopt.core.types:Task",
     "Theta": "metaopt.core.types:Theta",
     "UnrolledProblem": "metaopt.core.types:UnrolledProblem",
     "UserError": "metaopt.core.errors:UserError",
     "apply_gradients": "metaopt.integrations.linen:apply_gradients",
+    "as_ask_tell": "metaopt.integrations.ask_tell:as_ask_tell",
     "catalogue": "metaopt.config.registry:catalogue",
     "choose": "metaopt.config.registry:choose",
     "compare": "metaopt.training.sweep:compare",

@@ -14,8 +14,8 @@ FOLDERS = {"metaopt": "metaopt"} | {
 }
 
 ROOMS = (
-    "core", "plotting", "parallel", "estimators", "config", "pretrained", "training", "evaluation",
-    "diagnosis", "bench", "exporting", "commands", "integrations",
+    "core", "plotting", "parallel", "estimators", "config", "integrations", "pretrained",
+    "training", "evaluation", "diagnosis", "bench", "exporting", "commands",
 )  # fmt: skip
 """Lowest first."""
 

@@ -304,5 +304,9 @@ def summary(config: Config) -> str:
     what = f"{config.optimizer.name} on {tasks}" if problem == "training" else problem
     number = f"{chosen.particles} {'pair' if chosen.antithetic else 'particle'}"
     number += "s" * (chosen.particles != 1)
+    if search := config.outer.search:
+        return f"{what} by {search}, {2 * chosen.particles} thetas, {chosen.horizon} inner steps"
     window = f"windows of {chosen.depth} of " if chosen.depth < chosen.horizon else ""
-    return f"{what} by {chosen.name}, {number}, {window}{chosen.horizon} inner steps"
+    thetas = config.outer.population
+    each = f" for each of {thetas} thetas" if thetas > 1 else ""
+    return f"{what} by {chosen.name}, {number}{each}, {window}{chosen.horizon} inner steps"

@@ -26,6 +26,20 @@ class Component:
 
 
 @dataclass(frozen=True)
+class SteinConfig:
+    """How the thetas of a population see each other; see metaopt.estimators.stein."""
+
+    bandwidth: float | None = None
+    """h of the kernel; by the median of the distances if not given."""
+    repulsion: float = 1.0
+    """alpha, how much they push each other apart."""
+    own_gradients: bool = False
+    """Let each follow its own gradient alone."""
+    anneal_steps: int | None = None
+    """If given, the push fades over so many outer steps."""
+
+
+@dataclass(frozen=True)
 class OuterConfig:
     """The outer optimizer: clipping by global norm, then one of optax's."""
 
@@ -45,6 +59,13 @@ class OuterConfig:
     """Added to the second moment under the root, by adam and adamw; 0 if not given."""
     frozen: tuple[str, ...] = ()
     """Parts of theta that stay as they start, by path: rule, or scheduler/start."""
+    population: int = 1
+    """Thetas, each with all the particles; several push each other apart, and the best by
+    validation is what the run leaves behind."""
+    stein: SteinConfig = field(default_factory=SteinConfig)
+    search: str | None = None
+    """Somebody else's search instead of estimator and optimizer, LIBRARY:ALGORITHM, on whole
+    episodes: evosax:CMA_ES, cma:CMA, nevergrad:TBPSA, pypop7:MAES."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """From a configuration to the pure pieces that run it."""
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -25,6 +26,7 @@ from metaopt.core.check import check_problem, check_task
 from metaopt.core.errors import UserError
 from metaopt.core.needs import needs
 from metaopt.core.own_numbers import are_double
+from metaopt.core.running import is_statistics
 from metaopt.core.theta import theta_paths, unflatten_theta
 from metaopt.core.types import (
     GradientEstimator,
@@ -37,6 +39,8 @@ from metaopt.core.types import (
 from metaopt.core.vector import UNCHANGED, Vector, on_tree, on_vector, vector_of
 from metaopt.estimators.mixture import mixture
 from metaopt.estimators.options import Options
+from metaopt.estimators.stein import population_of, stein
+from metaopt.integrations.searches import require_known
 from metaopt.training.save import flat_theta
 
 OUTER_OPTIMIZERS = {
@@ -59,6 +63,7 @@ class Experiment(NamedTuple):
       named: whether that optimizer is of the catalogue, so that `metaopt.load` can make it.
       vector: how estimator and outer optimizer see theta: as a vector, where it is the problem's
         tree everywhere else.
+      one: of a population of thetas, the problem of one of them; else ``None``.
     """
 
     problem: UnrolledProblem
@@ -67,6 +72,7 @@ class Experiment(NamedTuple):
     training: tuple[Task, LearnedOptimizer] | None
     named: bool
     vector: Vector = UNCHANGED
+    one: UnrolledProblem | None = None
 
 
 class Own(NamedTuple):
@@ -149,7 +155,58 @@ def build(config: Config, own: Own = NOTHING) -> Experiment:
     if own.tx or config.outer.frozen:
         tx = on_tree(tx, vector)
     is_named = training is not None and not own.optimizer
-    return Experiment(problem, estimator, tx, training, is_named, vector)
+    made = Experiment(problem, estimator, tx, training, is_named, vector)
+    if config.outer.search is not None:
+        _require_searchable(config, own, problem)
+    return made if config.outer.population == 1 else _population(config, made)
+
+
+def _population(config: Config, of_one: Experiment) -> Experiment:
+    """The pieces of a population, of those of one theta."""
+    thetas, chosen = config.outer.population, config.outer.stein
+    arguments = {f.name: getattr(chosen, f.name) for f in dataclasses.fields(chosen)}
+    try:
+        problem = population_of(of_one.problem, thetas)
+        estimator = lambda mesh: stein(of_one.estimator(mesh), thetas, **arguments)
+        estimator(None)
+    except ValueError as error:
+        raise UserError(f"outer.population={thetas}, outer.stein: {error}") from error
+    tx = optax.with_extra_args_support(of_one.tx)
+
+    def update(updates, state, params=None, **extra):
+        return jax.vmap(lambda *each: tx.update(*each, **extra))(updates, state, params)
+
+    return of_one._replace(
+        problem=problem,
+        estimator=estimator,
+        tx=optax.GradientTransformationExtraArgs(jax.vmap(tx.init), update),
+        vector=Vector(*map(jax.vmap, of_one.vector)),
+        one=of_one.problem,
+    )
+
+
+def _require_searchable(config: Config, own: Own, problem: UnrolledProblem) -> None:
+    """Refuses what somebody else's search has no use for."""
+    search = config.outer.search
+    require_known(str(search))
+    for name, is_given in (
+        ("a population", config.outer.population != 1),
+        ("a mixture", bool(config.mixture)),
+        ("outer.frozen", bool(config.outer.frozen)),
+        ("an estimator that is made already", isinstance(own.estimator, GradientEstimator)),
+        ("an outer optimizer of your own", own.tx is not None),
+        ("data that is streamed", problem.stream is not None),
+        (
+            "a theta with RunningStatistics",
+            any(map(is_statistics, jax.tree.leaves(_theta_of(problem), is_leaf=is_statistics))),
+        ),
+    ):
+        if is_given:
+            raise UserError(f"outer.search={search} does not go with {name}: leave one out.")
+
+
+def _theta_of(problem: UnrolledProblem) -> Theta:
+    return jax.eval_shape(problem.init_theta, jax.random.key(0))
 
 
 def _training(

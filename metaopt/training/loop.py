@@ -26,7 +26,8 @@ from metaopt.training.experiment import NOTHING, Experiment, Own, build
 from metaopt.training.metrics import metrics_writer
 from metaopt.training.program import lower_and_start, program
 from metaopt.training.run_directory import RunDirectory, disk_faults
-from metaopt.training.save import save_run
+from metaopt.training.save import save_population, save_run
+from metaopt.training.whole_episodes import best_by_validation
 
 DISPATCH_SECONDS = 0.3
 """How long a dispatch should take: long against its overhead, short against a person's patience."""
@@ -67,6 +68,7 @@ class Result(NamedTuple):
       totals: ``unroll_steps`` and ``seconds`` (wall-clock, compilation included) so far.
       resumed_at: the outer step it went on from.
       finished: whether all its outer steps are done.
+      validation: of a population of thetas, the loss of each ``[n]``; ``theta`` is the best one.
     """
 
     state: MetaState
@@ -76,6 +78,7 @@ class Result(NamedTuple):
     totals: dict[str, Any]
     resumed_at: int
     finished: bool
+    validation: np.ndarray | None = None
 
 
 def train(
@@ -201,12 +204,16 @@ def _train(config, out, experiment, mesh, on_progress, should_stop, on_notice) -
         checkpoints.save(state, totals)
     whole = {"outer_steps": step} | totals
     task = experiment.training[0] if experiment.training and experiment.named else None
-    theta = unravel(state.theta)
+    theta, validation = unravel(state.theta), None
+    if (one := experiment.one) is not None:
+        all_of_them = theta
+        theta, validation = best_by_validation(one, theta, data, config.estimator.horizon)
+        on_primary(lambda: save_population(directory, all_of_them, validation))
     on_primary(lambda: save_run(directory, config, theta, whole, task))
     if diverged:
         raise UserError(backoff.DIVERGED)
     finished = step >= config.outer_steps
-    return Result(state, theta, experiment, data, totals, resumed_at, finished)
+    return Result(state, theta, experiment, data, totals, resumed_at, finished, validation)
 
 
 def _never_saved(directory: RunDirectory, config: Config) -> None:

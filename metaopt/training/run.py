@@ -32,6 +32,7 @@ from metaopt.training.placement import devices_for
 from metaopt.training.progress import show_progress
 from metaopt.training.run_directory import RunDirectory
 from metaopt.training.save import flat_theta
+from metaopt.training.search import search
 from metaopt.training.signals import stop_on_signals, stop_when_unread
 
 
@@ -230,7 +231,10 @@ def meta_train(
     say = lambda text: console.print(text, highlight=False, soft_wrap=True, markup=False)
     experiment = loop.experiment_of(config, RunDirectory(out), own)  # finds every fault
     made = isinstance(own.estimator, GradientEstimator)
-    count = devices or (1 if made else devices_for(config, experiment))
+    is_search = config.outer.search is not None
+    if is_search and devices not in (None, 1):
+        raise UserError(f"a search runs on one device, got devices={devices}.")
+    count = devices or (1 if made or is_search else devices_for(config, experiment))
     on_primary(lambda: RunDirectory(out).check(config))
     newest = on_primary(RunDirectory(out).newest_checkpoint)
     if newest is not None and newest >= config.outer_steps:
@@ -244,23 +248,32 @@ def meta_train(
     with stop_on_signals() as stop, show_progress(console) as on_progress:
         stop_when_unread(console, stop)
         stop.on_signal = lambda: say("Stopping: the outer step is finished and saved first.")
-        result = loop.train(
-            config,
-            out,
-            experiment=experiment,
-            mesh=particle_mesh(count),
-            on_progress=on_progress,
-            should_stop=stop,
-            on_notice=say,
-        )
+        told = {"on_progress": on_progress, "should_stop": stop, "on_notice": say}
+        if is_search:
+            step, finished = search(config, out, experiment=experiment, **told)
+        else:
+            mesh = particle_mesh(count)
+            result = loop.train(config, out, experiment=experiment, mesh=mesh, **told)
+            step, finished = int(result.state.step), result.finished
+            if result.validation is not None:
+                say(_best_of(result.validation))
         (signal,) = max_over_processes(stop.signal or 0)
-    if result.finished:
+    if finished:
         return None
     say(
-        f"Stopped after outer step {int(result.state.step)} of {config.outer_steps}; saved in "
+        f"Stopped after outer step {step} of {config.outer_steps}; saved in "
         f"{out}. The same command resumes there."
     )
     return signal
+
+
+def _best_of(losses: np.ndarray) -> str:
+    """A sentence on the thetas of a population."""
+    least, most = np.nanmin(losses), np.nanmax(losses)
+    return (
+        f"Kept is the best of {len(losses)} thetas by validation, with a mean loss of {least:.4g}; "
+        f"the worst has {most:.4g}."
+    )
 
 
 def load_theta(what: Any) -> Theta:

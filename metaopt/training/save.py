@@ -24,6 +24,9 @@ from metaopt.pretrained import artefact
 from metaopt.pretrained.shipped import directory_of
 from metaopt.training.run_directory import RunDirectory
 
+POPULATION = "population.safetensors"
+"""In a run's directory, where it had several thetas."""
+
 LIBRARIES = ("metaopt", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
@@ -74,6 +77,12 @@ def save_run(
         versions=versions() | others_of(config),
         hardware=hardware(),
     )
+
+
+def save_population(directory: RunDirectory, thetas: Theta, losses: np.ndarray) -> None:
+    """Writes all thetas of a population, leaves ``[n, ...]``, and their ``validation`` losses."""
+    content = flatten_theta(thetas) | {"validation": losses}
+    write_atomically(directory.path / POPULATION, save(content))
 
 
 def _shapes(task: Task) -> dict[str, tuple[int, ...]]:
