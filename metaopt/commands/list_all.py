@@ -18,6 +18,7 @@ class List:
         from metaopt.config.recipes import summary
         from metaopt.config.registry import catalogue
         from metaopt.evaluation.suites import SUITES
+        from metaopt.integrations.searches import EXAMPLES
         from metaopt.pretrained import shipped
         from metaopt.training.outcome import problem_runs
 
@@ -39,6 +40,7 @@ class List:
             "problems": lines(catalogue("problem")),
             "learned optimizers": lines(catalogue("learned optimizer")),
             "estimators": lines(catalogue("estimator")),
+            "searches by others": dict(EXAMPLES),
             "suites of tasks": {name: suite.about for name, suite in SUITES.items()},
             "baselines": {"": ", ".join(sorted(catalogue("baseline")))},
             "trained optimizers": {name: shipped.summary(path) for name, path in trained.items()},

@@ -15,7 +15,7 @@ from metaopt.estimators.options import Options
 
 
 class AskTell(NamedTuple):
-    """Pure functions, which may be jitted. Losses are minimised.
+    """Pure functions, jitted. Losses are minimised.
 
     Attributes:
       init: ``key -> state``.
@@ -112,4 +112,5 @@ def as_ask_tell(
     def tell(state: MetaState, losses: jax.Array) -> MetaState:
         return advance(state, (asked(state).vector, jnp.asarray(losses, jnp.float32)))[0]
 
-    return AskTell(init, ask, tell, lambda state: unravel(state.theta))
+    jitted = map(jax.jit, (init, ask, tell))
+    return AskTell(*jitted, lambda state: unravel(state.theta))

@@ -295,3 +295,11 @@ def _in_a_thread(path: str, start: Start, saved: bytes | None) -> Search:
 
 LIBRARIES = {"evosax": _evosax, "cma": _cma, "nevergrad": _nevergrad, "pypop7": _pypop7}
 """Each gives its algorithms by name, and what makes a search of one."""
+
+EXAMPLES = {
+    "evosax": "evosax:CMA_ES, evosax:Open_ES, ...; in JAX",
+    "cma": "cma:CMA; pycma",
+    "nevergrad": "nevergrad:TBPSA, nevergrad:CMA, ...",
+    "pypop7": "pypop7:MAES, pypop7:CMAES, ...; one theta at a time, not resumed; GPL-3",
+}
+"""For `metaopt list`, which imports none of them."""

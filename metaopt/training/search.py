@@ -80,6 +80,9 @@ def _search(config, directory, experiment, on_progress, should_stop, on_notice) 
             "keeps the number that it began with: leave estimator.particles as it was."
         )
     step, before, worst = saved["step"], saved["totals"], saved["worst"]
+    if step >= config.outer_steps:
+        directory.write(config)
+        return Searched(step, finished=True)
     made = make_search(config.outer.search, start, saved.get("search"))
     directory.write(config)
     data, totals = problem.data(), dict(before)

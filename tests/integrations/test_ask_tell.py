@@ -124,8 +124,22 @@ def test_a_damaged_checkpoint_of_a_search_is_passed_over(tmp_path):
     newest = tmp_path / "checkpoints" / "13" / "search.pickle"
     newest.write_bytes(newest.read_bytes()[:50])
     before = theta_of(tmp_path)
+    assert not (tmp_path / "checkpoints" / "5").exists()  # two are kept
     assert run("cma:CMA", tmp_path).finished
     assert theta_of(tmp_path) == before
+
+
+def test_a_finished_search_has_nothing_to_do(tmp_path):
+    """Also one that could not be resumed."""
+    name = ALL[-1] if find_spec("pypop7") else ALL[0]
+    for _ in range(2):
+        assert run(name, tmp_path) == (13, True)
+
+
+def test_a_search_that_cannot_be_saved_says_so(tmp_path):
+    run("pypop7:MAES", tmp_path, should_stop=after(4))
+    with pytest.raises(UserError, match="cannot be resumed"):
+        run("pypop7:MAES", tmp_path)
 
 
 def test_losses_that_are_not_finite_are_the_worst():

@@ -230,7 +230,7 @@ def test_unknown_names_list_what_is_there(folder, monkeypatch):
     monkeypatch.chdir(folder)
     with pytest.raises(metaopt.UserError) as error:
         metaopt.load("mlp-digit")
-    assert "did you mean 'mlp-digits'? Valid: adafac-mlp-digits, gated-adam-small" in str(
+    assert "did you mean 'mlp-digits'? Valid: adafac-mlp-digits, fractional-small" in str(
         error.value
     )
     assert "runs/small" in str(error.value)
