@@ -112,5 +112,5 @@ def as_ask_tell(
     def tell(state: MetaState, losses: jax.Array) -> MetaState:
         return advance(state, (asked(state).vector, jnp.asarray(losses, jnp.float32)))[0]
 
-    jitted = map(jax.jit, (init, ask, tell))
-    return AskTell(*jitted, lambda state: unravel(state.theta))
+    standing = lambda state: unravel(state.theta)
+    return AskTell(jax.jit(init), jax.jit(ask), jax.jit(tell), standing)

@@ -71,7 +71,7 @@ def make_search(name: str, start: Start, saved: bytes | None = None) -> Search:
     """
     kind, make = require_known(name)
     made = _quiet(make)(kind, start, saved)
-    return Search(*map(_quiet, made))
+    return Search(_quiet(made.ask), _quiet(made.tell), _quiet(made.best), _quiet(made.save))
 
 
 def require_known(name: str) -> tuple[Any, Callable[[Any, Start, bytes | None], Search]]:

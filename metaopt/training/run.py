@@ -248,7 +248,7 @@ def meta_train(
     with stop_on_signals() as stop, show_progress(console) as on_progress:
         stop_when_unread(console, stop)
         stop.on_signal = lambda: say("Stopping: the outer step is finished and saved first.")
-        told = {"on_progress": on_progress, "should_stop": stop, "on_notice": say}
+        told: dict[str, Any] = {"on_progress": on_progress, "should_stop": stop, "on_notice": say}
         if is_search:
             step, finished = search(config, out, experiment=experiment, **told)
         else:
