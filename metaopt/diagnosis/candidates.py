@@ -72,9 +72,10 @@ def subject_of(target: str) -> Subject:
 
 
 def _first_task(config: Config) -> Config:
-    """A mixture's first task alone; what the run started from may be gone."""
+    """A mixture's first task and one theta alone; what the run started from may be gone."""
     alone: dict[str, Any] = {"mixture": (), "mixture_weights": (), "normalise_mixture": False}
-    return dataclasses.replace(config, **alone, start_from=None)
+    one = dataclasses.replace(config.outer, population=1, search=None)
+    return dataclasses.replace(config, **alone, outer=one, start_from=None)
 
 
 def candidates(

@@ -57,7 +57,7 @@ updates, state = tx.update(grads, tx.init(params), params, value=loss)
 {to_command(config)}
 ```
 
-{config.estimator.name.upper()}, seed {config.seed}: {trained["outer_steps"]:,} outer steps, \
+{_made_by(config)}, seed {config.seed}: {trained["outer_steps"]:,} outer steps, \
 {trained["unroll_steps"]:,} unroll steps, {trained["seconds"]:,.0f} s on {description["hardware"]}.
 With {versions}.
 """
@@ -81,6 +81,14 @@ def _about(kind: Any, name: str) -> str:
     """What a factory's docstring says before its arguments."""
     text = inspect.getdoc(catalogue(kind)[name]) or ""
     return text.partition("\nArgs:")[0].partition("\nExamples:")[0].replace("``", "`").strip()
+
+
+def _made_by(config: Config) -> str:
+    """What moved theta."""
+    if config.outer.search is not None:
+        return config.outer.search
+    estimator, thetas = config.estimator.name.upper(), config.outer.population
+    return estimator if thetas == 1 else f"{estimator}, the best of {thetas} thetas"
 
 
 def _shown(kind: str, component: Any) -> str:

@@ -60,7 +60,8 @@ def as_ask_tell(
       tx: the outer optimizer; ``optax.adam(0.01)`` if not given.
 
     Raises:
-      ValueError: for options of another estimator, or a window other than 1.
+      ValueError: for options of another estimator, or a window other than 1; for a theta that is
+        no float arrays. `AskTell.tell` raises it for losses of another shape.
 
     Examples:
       >>> from metaopt.estimators import FullES
@@ -72,13 +73,17 @@ def as_ask_tell(
       >>> bool((jnp.abs(loop.theta(state)) < 0.1).all())
       True
     """
+    if not isinstance(options, Options):
+        raise ValueError(f"options must be those of an estimator, such as NRES(), got {options!r}.")
     if options.name == "truncated_es" or not options.antithetic or options.depth != 1:
         raise ValueError(
             "as_ask_tell takes an evolution strategy that keeps both states of a pair, with a "
             f"window of one ask, such as NRES(horizon=10, window=1), got {options!r}."
         )
+    vector, unravel = ravel_pytree(theta)
+    if not vector.size or not jnp.issubdtype(vector.dtype, jnp.floating):
+        raise ValueError(f"theta must be float arrays, at least one number of them, got {theta!r}.")
     tx = optax.adam(0.01) if tx is None else tx
-    unravel = ravel_pytree(theta)[1]
 
     def begin(vector: Theta, data: PyTree, horizon: Any, key: Key) -> Asked:
         return Asked(vector, jnp.int32(0))
@@ -92,10 +97,10 @@ def as_ask_tell(
     problem = UnrolledProblem(begin, answer, differentiable=False)
     estimator = find("estimator", options.name)(problem, **options.arguments())
     advance = outer.make_step(estimator, tx)
-    nothing = jnp.zeros((1, ravel_pytree(theta)[0].size)), jnp.zeros(1)
+    nothing, count = (jnp.zeros((1, vector.size)), jnp.zeros(1)), 2 * options.particles
 
     def init(key: Key) -> MetaState:
-        return outer.init(estimator, tx, ravel_pytree(theta)[0], nothing, key)
+        return outer.init(estimator, tx, vector, nothing, key)
 
     def asked(state: MetaState) -> Asked:
         """What a step from here would ask: the notes of a step that is not taken."""
@@ -110,7 +115,12 @@ def as_ask_tell(
         return jax.vmap(unravel)(notes.vector), notes.asked == 1
 
     def tell(state: MetaState, losses: jax.Array) -> MetaState:
-        return advance(state, (asked(state).vector, jnp.asarray(losses, jnp.float32)))[0]
+        if jnp.shape(losses) != (count,):
+            raise ValueError(
+                f"losses must be [{count}], one for each theta, got {jnp.shape(losses)}."
+            )
+        return advance(state, (asked(state).vector, losses))[0]
 
-    standing = lambda state: unravel(state.theta)
-    return AskTell(jax.jit(init), jax.jit(ask), jax.jit(tell), standing)
+    jitted, standing = jax.jit(tell), lambda state: unravel(state.theta)
+    told = lambda state, losses: jitted(state, jnp.asarray(losses, jnp.float32))  # also a list
+    return AskTell(jax.jit(init), jax.jit(ask), told, standing)

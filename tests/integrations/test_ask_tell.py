@@ -82,6 +82,21 @@ def test_what_cannot_be_asked_is_refused(options):
         as_ask_tell(options, jnp.zeros(2))
 
 
+@pytest.mark.parametrize("theta", [jnp.ones(2, jnp.int32), {}])
+def test_a_theta_is_float_arrays(theta):
+    with pytest.raises(ValueError, match="theta must be float arrays"):
+        as_ask_tell(FullES(particles=2, horizon=1), theta)
+
+
+def test_losses_are_one_for_each_theta():
+    outside = as_ask_tell(FullES(particles=2, horizon=1), jnp.ones(2))
+    state = outside.init(jax.random.key(0))
+    with pytest.raises(ValueError, match=r"losses must be \[4\]"):
+        outside.tell(state, [1.0, 1.0, 1.0])
+    after_nan = outside.tell(state, [float("nan")] * 4)
+    np.testing.assert_array_equal(outside.theta(after_nan), 1.0)
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_a_search_goes_down_a_bowl(name):
     """From 1 in each of three numbers; smaller is better."""

@@ -9,6 +9,7 @@ from runs import TINY, after, bits, metrics
 from safetensors.numpy import load_file
 
 from metaopt import Run, SteinConfig, UserError
+from metaopt.diagnosis.candidates import subject_of
 from metaopt.training import loop
 from metaopt.training.experiment import build
 from metaopt.training.whole_episodes import best_by_validation
@@ -73,6 +74,14 @@ def test_more_particles_join_a_population(tmp_path):
     said = []
     result = loop.train(of(2, particles=6, steps=8), tmp_path, on_notice=said.append)
     assert result.finished and "6 particles" in said[0]
+
+
+def test_the_best_is_what_is_diagnosed(tmp_path):
+    result = loop.train(of(2, steps=2), tmp_path)
+    subject = subject_of(str(tmp_path))
+    np.testing.assert_array_equal(subject.theta["log_lr"], result.theta["log_lr"])
+    state = subject.problem.init(subject.theta, subject.problem.data(), 8, jax.random.key(0))
+    assert subject.problem.step(subject.theta, state, subject.problem.data())[1].shape == ()
 
 
 @pytest.mark.parametrize(
