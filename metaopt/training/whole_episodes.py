@@ -46,7 +46,7 @@ def best_by_validation(
     Examples:
       >>> from metaopt.tasks import PROBLEMS
       >>> thetas = jnp.array([[2.0, 0.0], [0.0, 0.0], [3.0, 3.0]])
-      >>> problem = PROBLEMS["linear_recursion"](d=2)
+      >>> problem = PROBLEMS["linear_recursion"](dim=2)
       >>> best_by_validation(problem, thetas, (), 4)[1].shape
       (3,)
     """

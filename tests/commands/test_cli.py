@@ -196,7 +196,7 @@ FAULTS = [
     (["compare", "tiny", "--seeds", "0"], "at least one recipe or run and one seed"),
     (
         ["evaluate", "nowhere"],
-        "unknown trained optimizer 'nowhere'; valid: adafac-mlp-digits, gated-adam-small",
+        "unknown trained optimizer 'nowhere'; valid: adafac-mlp-digits, fractional-small",
     ),
     (["evaluate"], "name at least one trained optimizer"),
     (["trian"], "train"),
@@ -306,6 +306,7 @@ def kill_after(process, run, lines, number):
     return process.communicate(timeout=120)
 
 
+@pytest.mark.slow
 def test_asked_to_stop_at_any_moment_a_run_ends_with_the_same_bits(cli, tmp_path):
     """`tests/test_survive.py` kills."""
     undisturbed, run, draw = tmp_path / "undisturbed", tmp_path / "run", random.Random(0)

@@ -129,6 +129,7 @@ def signal_after(launcher, run, lines, number):
     return launcher.communicate(timeout=60)
 
 
+@pytest.mark.slow
 def test_one_of_two_stopped_or_killed_ends_the_other_and_the_pair_goes_on(cli, pair, tmp_path):
     run = tmp_path / "run"
     command = [*PAIR, "--outer-steps", STEPS, "--out", run]

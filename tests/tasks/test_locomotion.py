@@ -158,6 +158,7 @@ def test_devices_change_nothing_but_rounding_and_particles_may_be_added(tmp_path
     assert of(resumed).samples == pytest.approx(unrolled) and unrolled > 7 * 32 + 2 * 48
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_numbers_of_one(cli, tmp_path):
     args = ["test_episodes=1", "normalise=true"]
     options = ["--problem.args", *args, "--estimator.particles", 4, "--outer-steps", 3,
