@@ -10,7 +10,7 @@ import queue
 import threading
 import warnings
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from importlib import import_module
 from inspect import Parameter, signature
 from typing import Any, NamedTuple, TypeVar, cast
@@ -34,12 +34,14 @@ class Search(NamedTuple):
       tell: ``(thetas, losses [n])``, of the thetas that were asked for last.
       best: ``() -> theta [d]``: the mean of a distribution, else the best so far.
       save: ``() -> bytes``, from which `make_search` goes on.
+      resumes: whether it does.
     """
 
     ask: Callable[[], np.ndarray]
     tell: Callable[[np.ndarray, np.ndarray], None]
     best: Callable[[], np.ndarray]
     save: Callable[[], bytes]
+    resumes: bool = True
 
 
 class Start(NamedTuple):
@@ -70,8 +72,10 @@ def make_search(name: str, start: Start, saved: bytes | None = None) -> Search:
       UserError: for an unknown name, or a library that is not installed.
     """
     kind, make = require_known(name)
-    made = _quiet(make)(kind, start, saved)
-    return Search(_quiet(made.ask), _quiet(made.tell), _quiet(made.best), _quiet(made.save))
+    made = _named(name, make)(kind, start, saved)
+    ask, tell, best, save, resumes = made
+    named = partial(_named, name)
+    return Search(named(ask), named(tell), named(best), named(save), resumes)
 
 
 def require_known(name: str) -> tuple[Any, Callable[[Any, Start, bytes | None], Search]]:
@@ -80,7 +84,12 @@ def require_known(name: str) -> tuple[Any, Callable[[Any, Start, bytes | None], 
     Raises:
       UserError: as `make_search`.
     """
-    library, _, algorithm = name.partition(":")
+    library, colon, algorithm = name.partition(":")
+    if not colon:
+        raise UserError(
+            f"outer.search is LIBRARY:ALGORITHM, such as evosax:CMA_ES, got {name!r}; libraries: "
+            f"{', '.join(LIBRARIES)}."
+        )
     load = choose("search library", library, LIBRARIES)
     try:
         known, make = _quiet(load)()
@@ -101,6 +110,24 @@ def _quiet(function: F) -> F:
             return function(*args)
 
     return cast(F, quiet)
+
+
+def _named(name: str, function: F) -> F:
+    """The function, `_quiet`, with its faults as sentences that say whose they are."""
+
+    @wraps(function)
+    def named(*args):
+        try:
+            return _quiet(function)(*args)
+        except UserError:
+            raise
+        except Exception as error:  # whatever others' code raises
+            raise UserError(
+                f"outer.search={name} failed ({type(error).__name__}: {error}): choose another "
+                "algorithm, or change estimator.particles or estimator.sigma."
+            ) from error
+
+    return cast(F, named)
 
 
 def _evosax():
@@ -268,7 +295,7 @@ def _in_a_thread(path: str, start: Start, saved: bytes | None) -> Search:
     def work():
         try:
             optimizer.optimize()
-            thetas.put(UserError("PyPop7's optimizer has ended by itself."))
+            thetas.put(RuntimeError("it has ended by itself"))
         except BaseException as error:
             thetas.put(error)
 
@@ -290,7 +317,7 @@ def _in_a_thread(path: str, start: Start, saved: bytes | None) -> Search:
         found = optimizer.best_so_far_x
         return start.theta if found is None else found
 
-    return Search(ask, tell, best, lambda: b"")
+    return Search(ask, tell, best, lambda: b"", resumes=False)
 
 
 LIBRARIES = {"evosax": _evosax, "cma": _cma, "nevergrad": _nevergrad, "pypop7": _pypop7}

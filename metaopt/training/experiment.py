@@ -15,6 +15,7 @@ from metaopt.config.registry import choose, find, provider
 from metaopt.config.schema import (
     Config,
     OuterConfig,
+    SteinConfig,
     from_json,
     parse_args,
     short_name,
@@ -156,6 +157,9 @@ def build(config: Config, own: Own = NOTHING) -> Experiment:
         tx = on_tree(tx, vector)
     is_named = training is not None and not own.optimizer
     made = Experiment(problem, estimator, tx, training, is_named, vector)
+    _at_least(1, "outer.population", config.outer.population)
+    if config.outer.population == 1 and config.outer.stein != SteinConfig():
+        raise UserError("outer.stein is for several thetas: give outer.population, too.")
     if config.outer.search is not None:
         _require_searchable(config, own, problem)
     return made if config.outer.population == 1 else _population(config, made)
@@ -190,8 +194,9 @@ def _require_searchable(config: Config, own: Own, problem: UnrolledProblem) -> N
     search = config.outer.search
     require_known(str(search))
     for name, is_given in (
-        ("a population", config.outer.population != 1),
+        ("outer.population", config.outer.population != 1),
         ("a mixture", bool(config.mixture)),
+        (f"estimator={config.estimator.name}", not hasattr(config.estimator, "sigma")),
         ("outer.frozen", bool(config.outer.frozen)),
         ("an estimator that is made already", isinstance(own.estimator, GradientEstimator)),
         ("an outer optimizer of your own", own.tx is not None),

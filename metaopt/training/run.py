@@ -249,8 +249,9 @@ def meta_train(
         stop_when_unread(console, stop)
         stop.on_signal = lambda: say("Stopping: the outer step is finished and saved first.")
         told: dict[str, Any] = {"on_progress": on_progress, "should_stop": stop, "on_notice": say}
+        resumes = True
         if is_search:
-            step, finished = search(config, out, experiment=experiment, **told)
+            step, finished, resumes = search(config, out, experiment=experiment, **told)
         else:
             mesh = particle_mesh(count)
             result = loop.train(config, out, experiment=experiment, mesh=mesh, **told)
@@ -260,10 +261,12 @@ def meta_train(
         (signal,) = max_over_processes(stop.signal or 0)
     if finished:
         return None
-    say(
-        f"Stopped after outer step {step} of {config.outer_steps}; saved in "
-        f"{out}. The same command resumes there."
+    then = (
+        "The same command resumes there."
+        if resumes
+        else f"This search cannot be resumed: --start-from {out} begins another run at its theta."
     )
+    say(f"Stopped after outer step {step} of {config.outer_steps}; saved in {out}. {then}")
     return signal
 
 

@@ -29,10 +29,17 @@ FILE = "search.pickle"
 
 
 class Searched(NamedTuple):
-    """A search after `search`: the outer step that it stands at, and whether that is the last."""
+    """A search after `search`.
+
+    Attributes:
+      step: the outer step that it stands at.
+      finished: whether that is the last.
+      resumes: whether it could go on from there.
+    """
 
     step: int
     finished: bool
+    resumes: bool = True
 
 
 def search(
@@ -69,7 +76,7 @@ def _search(config, directory, experiment, on_progress, should_stop, on_notice) 
     theta_key, run_key = jax.random.split(jax.random.key(config.seed))
     first, unravel = ravel_pytree(problem.init_theta(theta_key))
     population = 2 * config.estimator.particles
-    start = Start(np.asarray(first), _sigma(config), population, config.seed)
+    start = Start(np.asarray(first), float(config.estimator.sigma), population, config.seed)
     saved = _newest(directory)
     if saved is None:
         directory.require_never_saved(config.checkpoint_every)
@@ -122,7 +129,7 @@ def _search(config, directory, experiment, on_progress, should_stop, on_notice) 
     theta = unravel(jnp.asarray(made.best(), first.dtype))
     task = experiment.training[0] if experiment.training and experiment.named else None
     save_run(directory, config, theta, {"outer_steps": step} | totals, task)
-    return Searched(step, step >= config.outer_steps)
+    return Searched(step, step >= config.outer_steps, made.resumes)
 
 
 def tell_losses(
@@ -166,8 +173,3 @@ def _newest(directory: RunDirectory) -> dict[str, Any] | None:
 def _steps(directory: RunDirectory) -> list[int]:
     names = directory.checkpoints.iterdir() if directory.checkpoints.is_dir() else ()
     return sorted(int(path.name) for path in names if path.name.isdecimal())
-
-
-def _sigma(config: Config) -> float:
-    """How far the search looks at first."""
-    return float(getattr(config.estimator, "sigma", 0.1))

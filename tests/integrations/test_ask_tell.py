@@ -117,8 +117,8 @@ def test_a_search_that_was_stopped_ends_with_the_same_theta(name, tmp_path):
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     assert run(name, whole).finished
     stopped = run(name, halves, should_stop=after(4))
-    assert stopped == (4, False)
-    assert run(name, halves) == (13, True)
+    assert stopped == (4, False, True)
+    assert run(name, halves) == (13, True, True)
     assert theta_of(whole) == theta_of(halves)
     rows = [RunDirectory(path).read_metrics() for path in (whole, halves)]
     for one, other in zip(*rows, strict=True):
@@ -148,13 +148,18 @@ def test_a_finished_search_has_nothing_to_do(tmp_path):
     """Also one that could not be resumed."""
     name = ALL[-1] if find_spec("pypop7") else ALL[0]
     for _ in range(2):
-        assert run(name, tmp_path) == (13, True)
+        assert run(name, tmp_path)[:2] == (13, True)
 
 
 def test_a_search_that_cannot_be_saved_says_so(tmp_path):
-    run("pypop7:MAES", tmp_path, should_stop=after(4))
+    assert not run("pypop7:MAES", tmp_path, should_stop=after(4)).resumes
     with pytest.raises(UserError, match="cannot be resumed"):
         run("pypop7:MAES", tmp_path)
+
+
+def test_a_fault_of_theirs_is_a_sentence(tmp_path):
+    with pytest.raises(UserError, match=r"nevergrad:MultiDiscrete failed .*another algorithm"):
+        run("nevergrad:MultiDiscrete", tmp_path)
 
 
 def test_losses_that_are_not_finite_are_the_worst():
@@ -174,7 +179,8 @@ def test_losses_that_are_not_finite_are_the_worst():
     "name, message",
     [
         ("scipy:brute", "unknown search library 'scipy'; valid: cma, evosax"),
-        ("cma", "unknown algorithm of cma ''; valid: CMA"),
+        ("cma", "is LIBRARY:ALGORITHM, such as evosax:CMA_ES, got 'cma'"),
+        ("cma:", "unknown algorithm of cma ''; valid: CMA"),
         ("evosax:CMAES", "did you mean 'CMA_ES'"),
     ],
 )
@@ -186,7 +192,7 @@ def test_an_unknown_search_is_named(name, message):
 @pytest.mark.parametrize(
     "changes, what",
     [
-        ({"outer": {"population": 2}}, "a population"),
+        ({"outer": {"population": 2}}, "outer.population"),
         ({"mixture": ("quadratic dim=3",)}, "a mixture"),
         ({"outer": {"frozen": ("log_lr",)}}, "outer.frozen"),
     ],

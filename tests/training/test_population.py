@@ -48,7 +48,8 @@ def test_the_best_by_validation_is_what_is_left_behind(tmp_path):
 
 def test_a_theta_that_sees_no_other_goes_as_if_alone():
     """Clipping, moments and rates are its own: with a kernel of no width nothing is shared."""
-    experiments = [build(of(n, own_gradients=True, bandwidth=1e-6)) for n in (1, 2)]
+    alone = {"own_gradients": True, "bandwidth": 1e-6}
+    experiments = [build(of(1)), build(of(2, **alone))]
     tx_one, tx_two = (experiment.tx for experiment in experiments)
     theta = experiments[1].vector.ravel(experiments[1].problem.init_theta(jax.random.key(0)))
     grads = jax.random.normal(jax.random.key(1), theta.shape) * 100.0  # far above the clip
@@ -87,7 +88,8 @@ def test_the_best_is_what_is_diagnosed(tmp_path):
 @pytest.mark.parametrize(
     "thetas, stein, message",
     [
-        (0, {}, "outer.population=0"),
+        (0, {}, "outer.population must be at least 1, got 0"),
+        (1, {"repulsion": 2.0}, "give outer.population"),
         (2, {"repulsion": -1.0}, "repulsion must be"),
         (2, {"bandwidth": 0.0}, "bandwidth must be"),
     ],
