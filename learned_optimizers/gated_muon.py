@@ -1,8 +1,8 @@
 """Muon for matrices and Adam for the rest, with learned corrections: it starts as both.
 
-Of a matrix with gradient g and momenta m_1, m_2 of decays b_1, b_2, all divided by their root mean
-squares, n Nesterov's b_1 m_1 + (1 - b_1) g likewise, and c_i written for every element by a small
-network that reads how large these are and whether they agree
+A matrix has the gradient g and momenta m_1 and m_2 with decays b_1 and b_2; n is Nesterov's
+b_1 m_1 + (1 - b_1) g. Each of them is divided by its root mean square. A small network reads how
+large they are and whether they agree, and gives every element its own c_i:
 
     O = NS(n + c_0 g + c_1 m_1 + c_2 m_2)                         NS: five Newton-Schulz steps
     O <- O (columns' second moment of O)^(-q / 2)

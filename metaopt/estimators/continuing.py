@@ -1,10 +1,10 @@
 """Visits: episodes that go on, with the same states under the same noise, where they would end.
 
-Long horizons without long episodes. At an episode's end the particle goes on with some probability
-instead of starting anew, by a newly drawn length: a visit is as long as one, two, three, ... of
-them. Because states and noise stay, the estimate remains that of `metaopt.estimators.nres`,
-unbiased for the mean loss over visits while theta stands still. (Saved states that go on under a
-fresh noise would leave out how theta shaped them.)
+Long horizons without long episodes. At an episode's end a particle starts anew, or, with some
+probability, continues for another drawn length. A visit is one, two, three, ... episodes. Because
+states and noise stay, the estimate remains that of `metaopt.estimators.nres`, unbiased for the mean
+loss over visits while theta stands still. (Saved states that go on under a fresh noise would leave
+out how theta shaped them.)
 
 Which visits go on may depend on their losses: those that struggle, say. That tilts the law of the
 noise. Here both halves of a pair are looked at in the same way, so that the tilt is the same for

@@ -10,7 +10,6 @@ import numpy as np
 
 from metaopt.config.recipes import summary
 from metaopt.config.schema import Config, to_json, trained_tasks
-from metaopt.estimators.options import Options
 from metaopt.evaluation.inputs import label
 from metaopt.evaluation.report import Evaluation, body
 from metaopt.plotting.html import PAGE
@@ -102,7 +101,7 @@ def _meta_training(
         return
     steps, losses = (np.array([row[name] for row in finite]) for name in ("step", "loss"))
     yield f"<figure>{to_svg(meta_training(steps, losses, measured))}</figure>"
-    yield _note(how_to_read(config.estimator, len(finite)))
+    yield _note(how_to_read(config, len(finite)))
     if names := [name for name in finite[-1] if name.endswith("/loss")]:
         column = lambda name: np.array([row.get(name) for row in finite], np.float64)
         of = {name.removesuffix("/loss"): column(name) for name in names}
@@ -111,21 +110,22 @@ def _meta_training(
         yield _note(f"The meta-loss was not finite in {lost:,} of {len(rows):,} outer steps.")
 
 
-def how_to_read(options: Options, count: int) -> str:
+def how_to_read(config: Config, count: int) -> str:
     """What the curve of a meta-loss shows, and where a saw-tooth in it comes from.
 
     Args:
-      options: the estimator's.
+      config: the run.
       count: how many values there are.
 
     Examples:
       >>> from metaopt.estimators import BPTT
-      >>> how_to_read(BPTT(), 200)
+      >>> how_to_read(Config(estimator=BPTT()), 200)
       'Pale: every value; strong: the mean of 5 neighbours.'
     """
     width = smoothed_over(count)
     said = f"Pale: every value; strong: the mean of {width} neighbours." if width > 1 else ""
-    windows = options.horizon // options.depth
+    options = config.estimator
+    windows = 1 if config.outer.search else options.horizon // options.depth
     if windows > 1 and options.shortest_horizon is None:
         said += (
             f" An episode lasts T/W = {options.horizon}/{options.depth} = {windows} outer steps. A "

@@ -19,8 +19,8 @@ class AskTell(NamedTuple):
 
     Attributes:
       init: ``key -> state``.
-      ask: ``state -> (thetas, starts)``: 2N thetas, leaves ``[2N, ...]``, and bool ``[2N]``, for
-        which of them an episode begins here. Candidate i goes on with what candidate i did last.
+      ask: ``state -> (thetas, starts)``: 2N thetas, leaves ``[2N, ...]``, and bool ``[2N]``,
+        whether a candidate's episode begins here; otherwise candidate i resumes its last state.
       tell: ``(state, losses [2N]) -> state``, of the thetas that `ask` gave for this state.
       theta: ``state -> theta``, where the outer loop stands.
     """

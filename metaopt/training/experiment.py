@@ -2,19 +2,16 @@
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple, cast
 
 import jax
-import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
 from metaopt.config.components import call, make
-from metaopt.config.registry import choose, find, provider
+from metaopt.config.registry import find, provider
 from metaopt.config.schema import (
     Config,
-    OuterConfig,
     SteinConfig,
     from_json,
     parse_args,
@@ -28,7 +25,7 @@ from metaopt.core.errors import UserError
 from metaopt.core.needs import needs
 from metaopt.core.own_numbers import are_double
 from metaopt.core.running import is_statistics
-from metaopt.core.theta import theta_paths, unflatten_theta
+from metaopt.core.theta import unflatten_theta
 from metaopt.core.types import (
     GradientEstimator,
     Key,
@@ -42,14 +39,8 @@ from metaopt.estimators.mixture import mixture
 from metaopt.estimators.options import Options
 from metaopt.estimators.stein import population_of, stein
 from metaopt.integrations.searches import require_known
+from metaopt.training.outer_optimizer import at_least, frozen, of_each, outer_optimizer
 from metaopt.training.save import flat_theta
-
-OUTER_OPTIMIZERS = {
-    "adam": optax.adam,
-    "adamw": optax.adamw,
-    "rmsprop": optax.rmsprop,
-    "sgd": optax.sgd,
-}
 
 
 class Experiment(NamedTuple):
@@ -150,14 +141,14 @@ def build(config: Config, own: Own = NOTHING) -> Experiment:
     estimator(None)  # finds what is at fault in its options
     if config.start_from is not None:
         problem = problem._replace(init_theta=_starting_from(config.start_from, problem))
-    tx = own.tx or _outer(config.outer)
+    tx = own.tx or outer_optimizer(config.outer)
     if config.outer.frozen:
-        tx = _frozen(tx, config.outer.frozen, problem)
+        tx = frozen(tx, config.outer.frozen, problem)
     if own.tx or config.outer.frozen:
         tx = on_tree(tx, vector)
     is_named = training is not None and not own.optimizer
     made = Experiment(problem, estimator, tx, training, is_named, vector)
-    _at_least(1, "outer.population", config.outer.population)
+    at_least(1, "outer.population", config.outer.population)
     if config.outer.population == 1 and config.outer.stein != SteinConfig():
         raise UserError("outer.stein is for several thetas: give outer.population, too.")
     if config.outer.search is not None:
@@ -175,15 +166,10 @@ def _population(config: Config, of_one: Experiment) -> Experiment:
         estimator(None)
     except ValueError as error:
         raise UserError(f"outer.population={thetas}, outer.stein: {error}") from error
-    tx = optax.with_extra_args_support(of_one.tx)
-
-    def update(updates, state, params=None, **extra):
-        return jax.vmap(lambda *each: tx.update(*each, **extra))(updates, state, params)
-
     return of_one._replace(
         problem=problem,
         estimator=estimator,
-        tx=optax.GradientTransformationExtraArgs(jax.vmap(tx.init), update),
+        tx=of_each(of_one.tx),
         vector=Vector(*map(jax.vmap, of_one.vector)),
         one=of_one.problem,
     )
@@ -272,7 +258,7 @@ def _check_numbers(config: Config) -> None:
         ) from error
     from_json(text)  # every value is of its type
     for name in ("outer_steps", "checkpoint_every", "keep_checkpoints", "log_every"):
-        _at_least(1, name, getattr(config, name))
+        at_least(1, name, getattr(config, name))
     if config.evaluation.seeds < 2 and config.evaluation.seeds != 0:
         raise UserError(
             "evaluation.seeds must be at least 2, or 0 for no evaluation, got "
@@ -283,7 +269,7 @@ def _check_numbers(config: Config) -> None:
         ("test_every", config.test_every),
     ):
         if value is not None:
-            _at_least(1, name, value)
+            at_least(1, name, value)
 
 
 def _require_no_end(options: Options, optimizer: LearnedOptimizer) -> None:
@@ -357,72 +343,3 @@ def _starting_from(what: str, problem: UnrolledProblem) -> Callable[[Key], Theta
     except UserError as error:
         raise UserError(f"start_from: {what}: {error}") from error
     return lambda key: theta
-
-
-def _outer(config: OuterConfig) -> optax.GradientTransformation:
-    optimizer = choose("outer optimizer", config.optimizer, OUTER_OPTIMIZERS)
-    _at_least(0, "outer.warmup_steps", config.warmup_steps)
-    if not config.learning_rate > 0:
-        raise UserError(f"outer.learning_rate must be above 0, got {config.learning_rate}.")
-    if config.clip_norm is not None and not config.clip_norm > 0:
-        raise UserError(f"outer.clip_norm must be above 0 or None, got {config.clip_norm}.")
-    peak, warmup = config.learning_rate, config.warmup_steps
-    if config.decay_steps is None:
-        after = optax.constant_schedule(peak)
-    elif config.decay_steps > warmup:
-        after = optax.cosine_decay_schedule(peak, config.decay_steps - warmup, alpha=0.01)
-    else:
-        raise UserError(
-            f"outer.decay_steps must be above warmup_steps={warmup}, got {config.decay_steps}."
-        )
-    schedule = optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
-    clip = (
-        optax.identity()
-        if config.clip_norm is None
-        else optax.clip_by_global_norm(config.clip_norm)
-    )
-    if config.eps_root is not None:
-        optimizer = _with_eps_root(optimizer, config)
-    if config.drop_step is None:
-        return optax.chain(clip, optimizer(schedule))
-    drop_step = config.drop_step
-    _at_least(1, "outer.drop_step", drop_step)
-    dropped = lambda step: schedule(step) * jnp.where(step < drop_step, 1.0, 0.1)
-    return optax.chain(clip, optimizer(dropped))
-
-
-def _with_eps_root(
-    optimizer: Callable[..., optax.GradientTransformation], config: OuterConfig
-) -> Callable[..., optax.GradientTransformation]:
-    if config.optimizer not in ("adam", "adamw"):
-        raise UserError(
-            f"outer.eps_root is for adam and adamw, got outer.optimizer={config.optimizer}."
-        )
-    if config.eps_root is None or config.eps_root < 0:
-        raise UserError(f"outer.eps_root must be at least 0 or None, got {config.eps_root}.")
-    return partial(optimizer, eps_root=config.eps_root)
-
-
-def _frozen(
-    tx: optax.GradientTransformation, frozen: tuple[str, ...], problem: UnrolledProblem
-) -> optax.GradientTransformation:
-    """The outer optimizer on what is not frozen; the rest neither moves nor counts in clipping."""
-    theta = jax.eval_shape(problem.init_theta, jax.random.key(0))
-    # "a/b/c" has the prefixes "a", "a/b" and "a/b/c".
-    paths = {path: path.split("/") for path in theta_paths(theta)}
-    prefixes = {"/".join(p[:n]): None for p in paths.values() for n in range(1, len(p) + 1)}
-    for prefix in frozen:
-        choose("part of theta in outer.frozen", prefix, prefixes)
-    still = [any(f"{path}/".startswith(f"{prefix}/") for prefix in frozen) for path in paths]
-    if all(still):
-        raise UserError(f"outer.frozen must leave a part of theta to train, got {frozen!r}.")
-    labels = ["frozen" if is_still else "learned" for is_still in still]
-    return optax.multi_transform(
-        {"learned": tx, "frozen": optax.set_to_zero()},
-        jax.tree.unflatten(jax.tree.structure(theta), labels),
-    )
-
-
-def _at_least(least: int, name: str, value: int) -> None:
-    if value < least:
-        raise UserError(f"{name} must be at least {least}, got {value}.")

@@ -203,17 +203,25 @@ def _train(config, out, experiment, mesh, on_progress, should_stop, on_notice) -
                     checkpoints.save(state, totals)
         checkpoints.save(state, totals)
     whole = {"outer_steps": step} | totals
-    task = experiment.training[0] if experiment.training and experiment.named else None
-    theta, validation = unravel(state.theta), None
-    if (one := experiment.one) is not None:
-        all_of_them = theta
-        theta, validation = best_by_validation(one, theta, data, config.estimator.horizon)
-        on_primary(lambda: save_population(directory, all_of_them, validation))
-    on_primary(lambda: save_run(directory, config, theta, whole, task))
+    theta, validation = _leave_behind(
+        directory, config, experiment, unravel(state.theta), data, whole
+    )
     if diverged:
         raise UserError(backoff.DIVERGED)
     finished = step >= config.outer_steps
     return Result(state, theta, experiment, data, totals, resumed_at, finished, validation)
+
+
+def _leave_behind(directory, config, experiment, theta, data, totals):
+    """Saves theta, or all of a population and the best; returns it, and the losses of all."""
+    validation = None
+    if experiment.one is not None:
+        thetas, horizon = theta, config.estimator.horizon
+        theta, validation = best_by_validation(experiment.one, thetas, data, horizon)
+        on_primary(lambda: save_population(directory, thetas, validation))
+    task = experiment.training[0] if experiment.training and experiment.named else None
+    on_primary(lambda: save_run(directory, config, theta, totals, task))
+    return theta, validation
 
 
 def _never_saved(directory: RunDirectory, config: Config) -> None:

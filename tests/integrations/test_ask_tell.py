@@ -12,6 +12,7 @@ from runs import TINY, after
 
 from metaopt import Component, UserError, as_ask_tell, outer, unroll
 from metaopt.estimators import ESTIMATORS, GPES, NRES, PES, ESSingle, FullES, TruncatedES
+from metaopt.evaluation.run_page import how_to_read
 from metaopt.integrations.searches import Search, Start, make_search
 from metaopt.tasks import linear_recursion
 from metaopt.training import loop
@@ -124,6 +125,13 @@ def test_a_search_that_was_stopped_ends_with_the_same_theta(name, tmp_path):
     for one, other in zip(*rows, strict=True):
         assert one | {"seconds": 0} == other | {"seconds": 0}
     assert rows[0][-1]["unroll_steps"] == 13 * 2 * 4 * 8
+
+
+def test_the_page_of_a_search_speaks_of_no_windows():
+    """An update sees whole episodes, so that no phase of them shows in its losses."""
+    searching = dataclasses.replace(TINY.outer, search="cma:CMA")
+    assert "T/W = 8/2" in how_to_read(TINY, 13)
+    assert "T/W" not in how_to_read(dataclasses.replace(TINY, outer=searching), 13)
 
 
 def test_a_search_keeps_its_population_and_its_name(tmp_path):

@@ -10,9 +10,10 @@ import optax
 import pytest
 from small import made_or_skipped
 
-from metaopt import RunningStatistics, outer, unroll
-from metaopt.estimators import es_single, forward, nres, pes
+from metaopt import RunningStatistics, UserError, outer, unroll
+from metaopt.estimators import BPTT, ESTIMATORS, NRES, es_single, forward, nres, pes
 from metaopt.learned_optimizers import inverse_time_sgdm
+from metaopt.parallel.sharding import particle_mesh
 from metaopt.tasks import copy_task as copying
 from metaopt.tasks import (
     datasets,
@@ -207,3 +208,20 @@ def test_the_sum_of_the_reactants_is_kept_and_the_path_is_robertsons():
     state, losses = jax.jit(lambda: run(problem, theta, 8, data))()
     assert abs(state.y.sum() - 1) < 1e-4
     assert (losses < 1).all() and losses[0] < losses[-1]
+
+
+@pytest.mark.parametrize("options", [NRES(particles=2, horizon=4, window=2), BPTT(particles=2)])
+def test_a_stiff_ode_is_trained_on_one_device_and_refused_on_several(options):
+    """As a run does it, with a mesh: diffrax does not work within jax.shard_map."""
+    problem = made_or_skipped(neural_ode_robertson)
+    data, theta = problem.data(), problem.init_theta(jax.random.key(0))
+
+    def shapes(devices):
+        arguments = options.arguments() | {"mesh": particle_mesh(devices)}
+        estimator = ESTIMATORS[options.name](problem, **arguments)
+        state = jax.eval_shape(estimator.init, theta, data, jax.random.key(1))
+        return jax.eval_shape(estimator.estimate, theta, state, data, jax.random.key(2))[0]
+
+    assert jax.tree.map(jnp.shape, shapes(1).grad) == jax.tree.map(jnp.shape, theta)
+    with pytest.raises(UserError, match="runs on one device"):
+        shapes(2)
