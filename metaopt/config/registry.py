@@ -148,8 +148,9 @@ def choose(kind: str, name: str, options: Mapping[str, T]) -> T:
     if name in options:
         return options[name]
     many = len(options) > FEW and kind in GROUPS
-    near = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
-    hint = f": did you mean {near[0]!r}? " if near else "; "
+    lower = {option.lower(): option for option in options}
+    near = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)
+    hint = f": did you mean {lower[near[0]]!r}? " if near else "; "
     every = (
         f"`metaopt list` shows all {len(options)}."
         if many and near

@@ -64,7 +64,8 @@ def stein(
       finite counts as 0 while another is finite.
 
     Raises:
-      ValueError: for fewer than one theta, or a number that is not above 0.
+      ValueError: for fewer than one theta, or a number that is not above 0; at the start for a
+        theta of another number of them.
 
     Examples:
       >>> from metaopt.estimators import nres
@@ -89,6 +90,11 @@ def stein(
     def init(theta: Theta, data: PyTree, key: Key) -> SteinState:
         if any(is_statistics(node) for node in jax.tree.leaves(theta, is_leaf=is_statistics)):
             raise ValueError("a population of thetas cannot share RunningStatistics.")
+        if any(leaf.shape[:1] != (thetas,) for leaf in jax.tree.leaves(theta)):
+            raise ValueError(
+                f"every array of theta must have {thetas} thetas as axis 0, got "
+                f"{jax.tree.map(jnp.shape, theta)}: population_of(problem, {thetas}) starts them."
+            )
         state = each(lambda theta, _, key: (None, estimator.init(theta, data, key)))(
             theta, None, key
         )[1]
@@ -166,11 +172,16 @@ def population_of(problem: UnrolledProblem, thetas: int) -> UnrolledProblem:
 
     A state is one for each, the loss their mean, and the test loss the best one's.
 
+    Raises:
+      ValueError: for fewer than one theta.
+
     Examples:
       >>> from metaopt.tasks import PROBLEMS
       >>> population_of(PROBLEMS["lorenz"](), 4).init_theta(jax.random.key(0)).shape
       (4, 2)
     """
+    if not isinstance(thetas, int) or thetas < 1:
+        raise ValueError(f"thetas must be an integer of at least 1, got {thetas!r}.")
     done, tested = problem.done, problem.test_loss
     best = jnp.max if problem.test_metric.higher_is_better else jnp.min
 

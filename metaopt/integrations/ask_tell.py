@@ -61,7 +61,8 @@ def as_ask_tell(
 
     Raises:
       ValueError: for options of another estimator, or a window other than 1; for a theta that is
-        no float arrays. `AskTell.tell` raises it for losses of another shape.
+        no float arrays, or a tx that is no transformation. `AskTell.tell` raises it for losses
+        of another shape.
 
     Examples:
       >>> from metaopt.estimators import FullES
@@ -84,6 +85,8 @@ def as_ask_tell(
     if not vector.size or not jnp.issubdtype(vector.dtype, jnp.floating):
         raise ValueError(f"theta must be float arrays, at least one number of them, got {theta!r}.")
     tx = optax.adam(0.01) if tx is None else tx
+    if not isinstance(tx, optax.GradientTransformation):
+        raise ValueError(f"tx must be an optax transformation, such as adam(0.01), got {tx!r}.")
 
     def begin(vector: Theta, data: PyTree, horizon: Any, key: Key) -> Asked:
         return Asked(vector, jnp.int32(0))

@@ -103,6 +103,16 @@ def test_a_theta_without_a_finite_gradient_does_not_spoil_the_others():
     assert not jnp.isfinite(direction(x, g * jnp.nan, jnp.zeros((3, 1)), None, 1.0, False)[0]).any()
 
 
+def test_another_number_of_thetas_is_refused():
+    problem = lorenz(test_starts=2)
+    thetas = population_of(problem, 3).init_theta(jax.random.key(0))
+    for wrong in (thetas, thetas[0]):
+        with pytest.raises(ValueError, match="must have 4 thetas as axis 0"):
+            stein(nres(problem, **SHAPE), 4).init(wrong, (), jax.random.key(1))
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        population_of(problem, 0)
+
+
 def test_particles_may_be_added():
     problem = lorenz(test_starts=2)
     thetas, key = population_of(problem, 2).init_theta(jax.random.key(0)), jax.random.key(1)

@@ -89,6 +89,11 @@ def test_a_theta_is_float_arrays(theta):
         as_ask_tell(FullES(particles=2, horizon=1), theta)
 
 
+def test_an_outer_optimizer_is_optaxs():
+    with pytest.raises(ValueError, match="tx must be an optax transformation"):
+        as_ask_tell(FullES(particles=2, horizon=1), jnp.ones(2), "adam")
+
+
 def test_losses_are_one_for_each_theta():
     outside = as_ask_tell(FullES(particles=2, horizon=1), jnp.ones(2))
     state = outside.init(jax.random.key(0))
@@ -190,6 +195,7 @@ def test_losses_that_are_not_finite_are_the_worst():
         ("cma", "is LIBRARY:ALGORITHM, such as evosax:CMA_ES, got 'cma'"),
         ("cma:", "unknown algorithm of cma ''; valid: CMA"),
         ("evosax:CMAES", "did you mean 'CMA_ES'"),
+        ("evosax:cma_es", "did you mean 'CMA_ES'"),
     ],
 )
 def test_an_unknown_search_is_named(name, message):
