@@ -23,12 +23,15 @@ class Evaluate(DataFolder):
     """Tasks of a suite instead, with its steps and seeds: metaopt list shows them."""
     baselines: tuple[str, ...] | None = None
     """What they have to beat, each with its learning rate swept; speed-ups are over the first. If
-    not given, adam, adam_cosine, adamw, adamw_cosine, sgdm and lion, or those of the suites."""
+    not given, adam, adam_cosine, adamw, adamw_cosine, sgdm and lion, or those of the suites. Also
+    NAME_cosine of a trained optimizer NAME that leaves the rate to its user."""
     num_steps: int | None = None
     """T, inner steps of a run; as in the first one's training if not given."""
     seeds: int | None = None
     """Runs of each optimizer and learning rate on each task, at least 2; 5 or the suite's if not
     given."""
+    rates: tuple[float, ...] = ()
+    """Learning rates of the sweeps; if not given, 15 from 1e-4 to 4.64, three a decade."""
     tune: tuple[str, ...] = ("rate",)
     """What the baselines' sweeps turn: rate, decay (weight decay), schedule; rates always."""
     split: str = "test"
@@ -47,6 +50,7 @@ class Evaluate(DataFolder):
         placement.prepare_jax()
         from rich.console import Console
 
+        from metaopt.evaluation.baselines import RATES
         from metaopt.evaluation.show import show, show_progress
         from metaopt.evaluation.suites import preview
 
@@ -56,8 +60,11 @@ class Evaluate(DataFolder):
         if self.suite is not None and not self.tasks:
             said = preview(
                 self.suite, len(self.names), baselines,
-                num_steps=self.num_steps, seeds=self.seeds, tune=tune, anew=self.anew,
+                num_steps=self.num_steps, seeds=self.seeds, rates=self.rates or RATES, tune=tune,
+                anew=self.anew,
             )  # fmt: skip
+            if (self.out / "cache").is_dir() and not self.anew:
+                said += f" Less what {self.out / 'cache'} has already."
             console.print(said, highlight=False, soft_wrap=True, markup=False)
         try:
             found = self._evaluate(baselines, tune, show_progress(console))
@@ -71,6 +78,7 @@ class Evaluate(DataFolder):
         return 0
 
     def _evaluate(self, baselines: list[str] | None, tune: list[str], on_progress: Any) -> Any:
+        from metaopt.evaluation.baselines import RATES
         from metaopt.evaluation.evaluate import evaluate
 
         return evaluate(
@@ -80,6 +88,7 @@ class Evaluate(DataFolder):
             baselines=baselines,
             num_steps=self.num_steps,
             seeds=self.seeds,
+            rates=self.rates or RATES,
             tune=tune,
             split=self.split,
             grid=self.grid,

@@ -17,11 +17,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metaopt.config.registry import choose, find
+from metaopt.config.registry import catalogue, choose, find
 from metaopt.core.types import LearnedOptimizer, PyTree
+from metaopt.pretrained.load import read
+from metaopt.pretrained.shipped import is_trained
 
 WARM_UP = 0.05
 """The fraction of a run over which a schedule rises to its peak."""
+
+COSINE = "_cosine"
+"""How the name of a baseline with `warmup_cosine` ends."""
 
 TUNABLE = ("rate", "decay", "schedule")
 """What a sweep can turn; the rate always."""
@@ -155,7 +160,7 @@ _PLAIN = {
 
 BASELINES: dict[str, Baseline] = {
     **_PLAIN,
-    **{f"{name}_cosine": one._replace(schedule=warmup_cosine) for name, one in _PLAIN.items()},
+    **{f"{name}{COSINE}": one._replace(schedule=warmup_cosine) for name, one in _PLAIN.items()},
     "nadam": Baseline(optax.nadam),
     "rmsprop": Baseline(optax.rmsprop),
     "schedule_free_adamw": Baseline(
@@ -172,15 +177,30 @@ BASELINES: dict[str, Baseline] = {
 def baseline_of(name: str) -> Baseline:
     """A baseline by its name; a plain function of a rate, as others may add, is a constant one.
 
+    A trained optimizer that leaves the rate to its user is one, too: as ``NAME_cosine``.
+
     Raises:
-      UserError: if there is no such baseline.
+      UserError: if there is no such baseline, or the trained optimizer has a rate of its own.
 
     Examples:
       >>> baseline_of("adam").schedule is None, baseline_of("adam_cosine").schedule is None
       (True, False)
     """
+    trained = name.removesuffix(COSINE)
+    if name not in catalogue("baseline") and trained != name and is_trained(trained):
+        return _with_rate(trained)
     found = find("baseline", name)
     return found if isinstance(found, Baseline) else Baseline(found)
+
+
+def _with_rate(trained: str) -> Baseline:
+    read(trained, learning_rate=1.0)  # says so where it takes none
+
+    def make(rate) -> optax.GradientTransformation:
+        optimizer, theta = read(trained, learning_rate=rate)
+        return optimizer.optimizer(theta)
+
+    return Baseline(make, schedule=warmup_cosine)
 
 
 def settings_of(

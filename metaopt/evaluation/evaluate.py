@@ -70,7 +70,8 @@ def evaluate(
         where no others are given; only runs of that many steps. Baselines whose curves on it are
         shipped with metaopt are not run again.
       baselines: names of baselines, as `metaopt list` shows them; the first is the reference. If
-        not given, `DEFAULT_BASELINES`, or those of the suites.
+        not given, `DEFAULT_BASELINES`, or those of the suites. Also ``NAME_cosine`` for a trained
+        optimizer NAME that leaves the rate to its user: its rate is swept, too.
       num_steps: T; if not given, that of the first optimizer's training.
       seeds: runs of each, at least 2, 5 if not given; fewer than 5 say little.
       rates: learning rates of the sweeps.

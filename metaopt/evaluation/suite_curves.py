@@ -81,12 +81,17 @@ def curves_for(
     Args:
       suite: its name.
       steps, seeds, rates, tune: of the evaluation; the curves hold some seeds of one length at
-        `metaopt.evaluation.baselines.RATES`.
+        `metaopt.evaluation.baselines.RATES`, of which ``rates`` may be some.
     """
-    if tuple(rates) != RATES or set(tune) - {"rate"}:
+    if not set(rates) <= set(RATES) or set(tune) - {"rate"}:
         return SuiteCurves()
     kept = read_curves(FOLDER / f"{suite}-{steps}.npz")
-    enough = {name: one for name, one in kept.sweeps.items() if one.loss.shape[1] >= seeds}
+    at = [RATES.index(rate) for rate in rates]
+    enough = {
+        name: Kept(*(None if curves is None else curves[at] for curves in one))
+        for name, one in kept.sweeps.items()
+        if one.loss.shape[1] >= seeds
+    }
     return kept._replace(sweeps=enough)
 
 

@@ -111,6 +111,7 @@ def preview(
     *,
     num_steps: int | None = None,
     seeds: int | None = None,
+    rates: Sequence[float] = RATES,
     tune: Sequence[str] = ("rate",),
     anew: bool = False,
 ) -> str:
@@ -119,7 +120,7 @@ def preview(
     Args:
       name: of the suite.
       optimizers: how many learned ones.
-      baselines, num_steps, seeds, tune, anew: as in `metaopt.evaluate`.
+      baselines, num_steps, seeds, rates, tune, anew: as in `metaopt.evaluate`.
 
     Raises:
       UserError: for an unknown suite or baseline.
@@ -128,8 +129,8 @@ def preview(
     baselines = SUITE_BASELINES if baselines is None else baselines
     steps = suite.num_steps if num_steps is None else num_steps
     seeds = suite.seeds if seeds is None else seeds
-    sweeps = {one: len(settings_of(one, RATES, tune)) for one in baselines}
-    shipped = () if anew else curves_for(name, steps, seeds, RATES, tune).sweeps
+    sweeps = {one: len(settings_of(one, rates, tune)) for one in baselines}
+    shipped = () if anew else curves_for(name, steps, seeds, rates, tune).sweeps
     flops, runs = 0.0, 0
     for label in suite.tasks:
         swept = sum(size for one, size in sweeps.items() if (label, one) not in shipped)

@@ -28,18 +28,19 @@ class OutsideTrainedRange(UserWarning):
     """A trained optimizer is used far outside what it was meta-trained on."""
 
 
-def read(what: str | Path) -> tuple[LearnedOptimizer, Theta]:
+def read(what: str | Path, learning_rate: Any = None) -> tuple[LearnedOptimizer, Theta]:
     """A trained optimizer and its theta.
 
     Args:
       what: the name of a shipped one, a run's directory, or a directory that `metaopt export` or
         `metaopt import` made.
+      learning_rate: as in `load`.
 
     Raises:
       UserError: if there is none, or it is damaged, of a newer schema or another optimizer's.
     """
     directory = directory_of(what)
-    return _optimizer(directory, artefact.read_artefact(directory))
+    return _optimizer(directory, artefact.read_artefact(directory), learning_rate)
 
 
 def _optimizer(

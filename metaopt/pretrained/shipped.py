@@ -73,6 +73,19 @@ def directory_of(what: str | Path) -> Path:
     return choose("trained optimizer", what, shipped() | local())
 
 
+def is_trained(what: str) -> bool:
+    """Whether `directory_of` finds a trained optimizer by this.
+
+    Examples:
+      >>> is_trained("mlp-digits"), is_trained("adam")
+      (True, False)
+    """
+    try:
+        return bool(directory_of(what))
+    except UserError:
+        return False
+
+
 def summary(path: Path) -> str:
     """A line on a trained optimizer: what it was trained on, and what it gained there.
 

@@ -9,6 +9,7 @@ from metaopt import UserError
 from metaopt.commands.main import main
 from metaopt.config.components import make_task
 from metaopt.evaluation import suite_curves, suites
+from metaopt.evaluation.baselines import RATES
 from metaopt.evaluation.measures import counted
 from metaopt.evaluation.suite_curves import FOLDER, Kept, SuiteCurves, read_curves, write_curves
 from metaopt.evaluation.suites import SUITES, Suite, preview
@@ -91,8 +92,12 @@ def test_shipped_curves_are_not_run_again(monkeypatch, tmp_path):
         "tiny", 1, how["baselines"]
     )
     assert again.row("quadratic:dim=3", "sgd").seconds_per_step > 0
-    for change in ({"anew": True}, {"rates": (0.1,)}, {"seeds": 3}, {"num_steps": 2}):
+    for change in ({"anew": True}, {"rates": (0.2,)}, {"seeds": 3}, {"num_steps": 2}):
         assert metaopt.evaluate(MINE, **how, **change).shipped == ""
+    some = metaopt.evaluate(MINE, **how, rates=(1.0, 0.1))  # of the shipped rates
+    assert "on a farm" in some.shipped
+    expected = end(again)[[RATES.index(1.0), RATES.index(0.1)]]
+    np.testing.assert_allclose(end(some), expected, rtol=1e-6)
     write_curves(tmp_path / "tiny-4.npz", SuiteCurves("elsewhere", kept))  # other starts
     assert metaopt.evaluate(MINE, **how).shipped == ""
     (tmp_path / "tiny-4.npz").write_bytes(b"torn")

@@ -8,6 +8,8 @@ import pytest
 
 import metaopt
 from metaopt import UserError
+from metaopt.config.schema import Component, Config
+from metaopt.estimators import PES
 from metaopt.evaluation import tables, words
 from metaopt.evaluation.baselines import (
     BASELINES,
@@ -20,6 +22,7 @@ from metaopt.evaluation.baselines import (
     warmup_cosine,
 )
 from metaopt.learned_optimizers import sgd
+from metaopt.training.loop import train
 
 MINE = {"mine": (sgd(), {"log_lr": jnp.float32(-1.0)})}
 RATES = (0.1, 1.0)
@@ -117,3 +120,40 @@ def test_a_score_of_final_losses(found):
     np.testing.assert_allclose(row.final_scores, ours / (start - best), rtol=1e-6)
     np.testing.assert_allclose(theirs.final_scores, 1, rtol=1e-6)
     assert Setting(0.1).beside_rate() == ""
+
+
+@pytest.fixture(scope="module")
+def with_rate(tmp_path_factory):
+    """The directory of a trained optimizer that leaves the rate to its user."""
+    run = tmp_path_factory.mktemp("runs") / "mine"
+    config = Config(
+        task=Component("quadratic", ("dim=2",)),
+        optimizer=Component("gated_muon", ("hidden=[2]",)),
+        estimator=PES(particles=2, horizon=4, window=2),
+        outer_steps=1,
+    )
+    train(config, run)
+    return run
+
+
+def test_a_trained_optimizer_that_takes_a_rate_is_swept(with_rate):
+    """It does what the loaded one does with that schedule."""
+    name = f"{with_rate}_cosine"
+    found = metaopt.evaluate(
+        [with_rate], tasks=["quadratic:dim=3"], baselines=["sgd", name],
+        num_steps=8, seeds=2, rates=RATES,
+    )  # fmt: skip
+    assert found.row("quadratic:dim=3", name).rate in RATES
+    schedule = lambda t: RATES[1] * warmup_cosine(t, 8)
+    params = {"w": jnp.arange(3.0)}
+    first = lambda tx: tx.update(params, tx.init(params), params)[0]["w"]
+    swept = baseline(name).optimizer(jnp.float32(RATES[1]), num_steps=8)
+    loaded = metaopt.load(with_rate, learning_rate=schedule)
+    np.testing.assert_allclose(first(swept), first(loaded), rtol=1e-6)
+
+
+def test_a_trained_optimizer_with_its_own_rate_is_not_swept():
+    with pytest.raises(UserError, match="mlp has a learning rate of its own"):
+        baseline("mlp-digits_cosine")
+    with pytest.raises(UserError, match="unknown baseline 'mlp-digit_cosine'"):
+        baseline("mlp-digit_cosine")
