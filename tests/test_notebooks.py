@@ -45,7 +45,7 @@ SHORTER = {
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 @every_notebook
 def test_it_runs(path, tmp_path):
     """In a process of its own, whose kernel is this very interpreter wherever others are known."""

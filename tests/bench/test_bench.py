@@ -16,6 +16,7 @@ from metaopt.training.program import program
 TINY = RECIPES["tiny"]
 
 
+@pytest.mark.slow
 def test_the_figures_of_a_case_belong_together():
     options = {"devices": 1, "profile": None, "import_s": 2.0}
     got = bench.time_case(bench.Case(TINY), seconds=0.01, **options)

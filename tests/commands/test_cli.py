@@ -112,6 +112,7 @@ def test_quiet_is_quiet(here, trained):
     assert here(trained[0], "train", "tiny", "--quiet", "--out", ".") == (0, "", "")
 
 
+@pytest.mark.slow
 def test_a_report_measured_anew_agrees(here, trained):
     file, cache = trained[0] / "evaluation.json", trained[0] / "evaluation_cache"
     stored = file.read_bytes()
@@ -125,6 +126,7 @@ def test_a_report_measured_anew_agrees(here, trained):
         np.testing.assert_allclose(curves(file.read_bytes())[name], losses, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_was_cut_off_resumes(here, trained, monkeypatch):
     """What was measured before a kill is not measured again."""
     cache = trained[0] / "evaluation_cache"
@@ -306,7 +308,7 @@ def kill_after(process, run, lines, number):
     return process.communicate(timeout=120)
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_asked_to_stop_at_any_moment_a_run_ends_with_the_same_bits(cli, tmp_path):
     """`tests/test_survive.py` kills."""
     undisturbed, run, draw = tmp_path / "undisturbed", tmp_path / "run", random.Random(0)
@@ -332,6 +334,7 @@ def test_asked_to_stop_at_any_moment_a_run_ends_with_the_same_bits(cli, tmp_path
     assert rows == expected_rows
 
 
+@pytest.mark.slow
 def test_stopped_while_it_starts_it_leaves_in_peace(cli, tmp_path):
     run = tmp_path / "run"
     process = cli(*LONG, "--out", run, start=True)

@@ -11,6 +11,8 @@ from conftest import CACHE, ROOT
 
 import metaopt
 
+pytestmark = pytest.mark.slow
+
 MODULE = '''
 import dataclasses
 from typing import ClassVar
@@ -141,7 +143,6 @@ def test_list_shows_them_and_warns_of_what_is_broken(run):
     assert "ModuleNotFoundError: No module named 'not_installed_here'" in done.stderr
 
 
-@pytest.mark.slow
 def test_all_of_them_train_and_are_evaluated(run):
     done = run("train", "their_recipe", "--estimator", "their_estimator", "--estimator.scale", ".2")
     assert done.returncode == 0, done.stderr

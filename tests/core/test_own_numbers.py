@@ -43,6 +43,7 @@ def test_a_run_keeps_its_own_numbers(setting, tmp_path):
     assert jnp.isfinite(whole.theta["log_lr"])
 
 
+@pytest.mark.slow
 def test_double_precision_changes_no_recipe(tmp_path):
     """One whose data, sizes and networks are drawn; compared loss by loss, and the report's."""
     config = dataclasses.replace(metaopt.recipe("small_scheduled_adam"), outer_steps=2)

@@ -236,6 +236,7 @@ def test_an_end_that_means_nothing_is_refused(change, said):
     assert said in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_run_resumes_to_the_bit_and_with_more_particles(tmp_path):
     options = NRES(particles=4, horizon=8, window=2, sigma=0.1)
     more = dataclasses.replace(options, particles=6)

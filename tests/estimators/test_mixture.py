@@ -112,6 +112,7 @@ def test_it_equals_its_parts_on_one_device_and_on_two():
         jax.tree.map(near, estimate(mesh), expected)
 
 
+@pytest.mark.slow
 def test_a_run_on_a_mixture_is_gone_on_with_to_the_bit(tmp_path):
     whole = train(TINY, tmp_path / "whole")
     cut = dataclasses.replace(TINY, outer_steps=4)

@@ -102,6 +102,7 @@ def test_the_variance_is_the_formulas(noise, d, particles):
     assert abs(found - expected) < 4 * error + 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", COUPLED)
 @pytest.mark.parametrize("make", [nres, pes, truncated_es], ids=lambda make: make.__name__)
 def test_devices_change_nothing_but_the_order_of_a_sum(make, noise):

@@ -113,6 +113,7 @@ def test_another_number_of_thetas_is_refused():
         population_of(problem, 0)
 
 
+@pytest.mark.slow
 def test_particles_may_be_added():
     problem = lorenz(test_starts=2)
     thetas, key = population_of(problem, 2).init_theta(jax.random.key(0)), jax.random.key(1)

@@ -161,6 +161,7 @@ def test_a_baseline_that_reaches_0_is_no_division(main):
     assert "mean test loss than tuned adam" in said
 
 
+@pytest.mark.slow
 def test_every_task_of_a_mixture_is_evaluated_listed_and_named(main, tmp_path):
     mixture = ("--mixture", "below", "quadratic dim=9")
     said = main(*short("quadratic", *mixture, "--out", "runs/mix"))

@@ -68,6 +68,7 @@ def test_the_preview_counts_what_will_run(monkeypatch):
         preview("tiny", 1, ["adamm"])
 
 
+@pytest.mark.slow
 def test_shipped_curves_are_not_run_again(monkeypatch, tmp_path):
     """What is written is what is read; it is used where starts, rates and seeds agree only."""
     monkeypatch.setitem(SUITES, "tiny", TINY)

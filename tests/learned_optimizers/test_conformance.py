@@ -258,6 +258,7 @@ def test_rates_of_every_kind():
             celo2(learning_rate=bad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_how_tensors_are_worked_on_changes_nothing(name, monkeypatch):
     """Many of one shape, which are put together, and a large one, which is cut in slices."""

@@ -22,6 +22,7 @@ def tiny_task():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNED_OPTIMIZERS)
 def test_derivatives_agree_with_differences(name):
     """Backpropagation through an episode of three steps against central differences."""

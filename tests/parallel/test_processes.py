@@ -19,6 +19,8 @@ from metaopt.parallel.processes import ADDRESS, COUNT, INDEX, join
 from metaopt.parallel.sharding import particle_mesh
 from metaopt.training.loop import train
 
+pytestmark = pytest.mark.slow
+
 STEPS = 120
 EIGHT = dataclasses.replace(
     RECIPES["tiny"],
@@ -129,7 +131,6 @@ def signal_after(launcher, run, lines, number):
     return launcher.communicate(timeout=60)
 
 
-@pytest.mark.slow
 def test_one_of_two_stopped_or_killed_ends_the_other_and_the_pair_goes_on(cli, pair, tmp_path):
     run = tmp_path / "run"
     command = [*PAIR, "--outer-steps", STEPS, "--out", run]

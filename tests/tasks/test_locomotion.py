@@ -116,6 +116,7 @@ HOPS = dataclasses.replace(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [SHORT, HOPS], ids=["swimmer", "hopper"])
 def test_a_run_cut_in_pieces_ends_with_the_same_bits(tmp_path, config):
     whole = train(config, tmp_path / "whole")
@@ -130,6 +131,7 @@ def test_a_run_cut_in_pieces_ends_with_the_same_bits(tmp_path, config):
     assert jax.tree.structure(load_theta(tmp_path / "cut")) == jax.tree.structure(final.theta)
 
 
+@pytest.mark.slow
 def test_devices_change_nothing_but_rounding_and_particles_may_be_added(tmp_path):
     """Nor do they change what observations are normalised by."""
     normal = Component("swimmer", ("test_episodes=1", "normalise=true"))
@@ -158,7 +160,7 @@ def test_devices_change_nothing_but_rounding_and_particles_may_be_added(tmp_path
     assert of(resumed).samples == pytest.approx(unrolled) and unrolled > 7 * 32 + 2 * 48
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_two_processes_have_the_numbers_of_one(cli, tmp_path):
     args = ["test_episodes=1", "normalise=true"]
     options = ["--problem.args", *args, "--estimator.particles", 4, "--outer-steps", 3,

@@ -47,6 +47,7 @@ def test_test_loss_where_meta_training_starts():
     assert float(PROBLEM.test_loss(theta, (), jax.random.key(0))) == pytest.approx(312.5, rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theta", MEASURED)
 def test_variance_of_one_particle(theta):
     measured = MEASURED[theta]

@@ -126,6 +126,7 @@ def test_hyperparameters_train_the_network_that_widths_cut_out():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solved", [100.0, 0.15])
 def test_strings_grow_by_one_after_so_many_were_copied(solved, monkeypatch):
     """Where every string is taken for solved; where none is, they stay: these weights guess."""

@@ -11,6 +11,8 @@ from metaopt.core.errors import UserError
 from metaopt.training import checkpoints
 from metaopt.training.run_directory import RunDirectory, disk_faults
 
+pytestmark = pytest.mark.slow
+
 COMMAND = ["train", "tiny", "--evaluation.seeds", "2", "--evaluation.num-steps", "2", "--quiet"]
 COMMAND += ["--checkpoint-every", "2"]
 FILES = (

@@ -17,6 +17,8 @@ import metaopt
 from metaopt.commands.main import main
 from metaopt.training import placement
 
+pytestmark = pytest.mark.slow
+
 RUN = ["train", "tiny", "--outer-steps", "2", "--evaluation.seeds", "0"]
 PLAIN = os.environ | {"JAX_COMPILATION_CACHE_DIR": CACHE}
 HOSTILE = {

@@ -16,6 +16,8 @@ from metaopt.core.errors import UserError
 from metaopt.training import lock
 from metaopt.training.lock import only_writer
 
+pytestmark = pytest.mark.slow
+
 TRAIN = ["train", "tiny", "--evaluation.seeds", 0, "--out", "run"]
 
 

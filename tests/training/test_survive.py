@@ -7,9 +7,12 @@ import subprocess
 import sys
 import time
 
+import pytest
 from conftest import CACHE, ROOT
 
 from metaopt.parallel.processes import ADDRESS, COUNT, INDEX, LOST
+
+pytestmark = pytest.mark.slow
 
 MAIN = "metaopt"
 
