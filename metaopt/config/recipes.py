@@ -43,6 +43,7 @@ def _zoo(
     sigma: float,
     outer_steps: int,
     tasks: tuple[str, ...] = _ZOO,
+    frozen: tuple[str, ...] = (),
     **options: Any,
 ) -> Config:
     """Over several families at once; each meta-loss is progress, so that they weigh alike."""
@@ -52,7 +53,7 @@ def _zoo(
         mixture=tuple(f"progress task={name}" for name in tasks[1:]),
         optimizer=optimizer,
         estimator=NRES(sigma=sigma, shaping="centered_rank", **options),
-        outer=OuterConfig(learning_rate=rate, decay_steps=outer_steps),
+        outer=OuterConfig(learning_rate=rate, decay_steps=outer_steps, frozen=frozen),
         evaluation=EvaluationConfig(seeds=3),
         outer_steps=outer_steps,
     )
@@ -181,16 +182,21 @@ RECIPES: dict[str, Config] = {
     ),
     "small_gated_adam": _small(Component("gated_adam"), 0.2, 0.05, 1200),
     "zoo_celo2": _zoo(Component("celo2", ("learning_rate=0.005",)), 0.003, 0.03, 6000),
-    "zoo_gated_muon": _zoo(
-        Component("gated_muon"),
-        0.02,
-        0.1,
-        2000,
-        tuple(name for name in _ZOO if name not in ("grammar_vanilla_32", "quadratic_family")),
-        particles=8,
-        final_sigma=0.03,
-        sigma_steps=2000,
-        noise="orthogonal",
+    "zoo_gated_muon": dataclasses.replace(
+        _zoo(
+            Component("gated_muon"),
+            0.01,
+            0.1,
+            3000,
+            tuple(name for name in _ZOO if name not in ("grammar_vanilla_32", "quadratic_family")),
+            ("matrix/fan_in_exponent", "matrix/fan_out_exponent", "rate/schedule"),
+            particles=8,
+            final_sigma=0.03,
+            sigma_steps=3000,
+            noise="orthogonal",
+        ),
+        problem=Component("training", ("late=4",)),
+        seed=1,
     ),
     "lorenz": _lorenz(5000, 1e-5, NRES(**_SMOOTHED)),
     "lorenz_nres": _lorenz(5000, 1e-5, NRES(**_SMOOTHED)),
