@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metaopt import PyTree, Task, make_task
+from metaopt import PyTree, Task, UserError, make_task
 from metaopt.tasks.supervised import one_of
 
 DTYPES = {"bfloat16": jnp.bfloat16, "float16": jnp.float16}
@@ -36,7 +36,7 @@ def augment(
     *,
     task: str | Task = "digits_mlp",
     rescale: Literal["tensor", "global", "parameter"] | None = None,
-    scale_range: float = 1000.0,
+    scale_range: float | None = None,
     data_fraction: float = 1.0,
     batch_fraction: float = 1.0,
     label_noise: float = 0.0,
@@ -52,19 +52,20 @@ def augment(
       rescale: the task computes with its parameters times s, and begins with its own start divided
         by s: the same function of the same true parameters, whose gradient is s times as large. s
         is one number for each ``"tensor"`` or ``"parameter"``, or one for all (``"global"``).
-      scale_range: s is log-uniform from 1 / ``scale_range`` to ``scale_range``.
+      scale_range: s is log-uniform from 1 / ``scale_range`` to ``scale_range``; 1000 if not given.
       data_fraction: training sees only so much data: as many different batches as hold that
-        fraction of the rows, drawn for the episode. Nothing where there is no data.
+        fraction of the rows, drawn for the episode.
       batch_fraction: the part of a training batch whose rows are its own, log-uniform from here to
         1; they are repeated in place of the others, so that shapes and costs stay.
-      label_noise: the fraction of training labels (a leaf called ``label``) that are those of some
-        row of their batch. Nothing where there are no labels.
+      label_noise: the fraction of training labels (a leaf called ``label``, of a regression, too)
+        that are those of some row of their batch.
       dtype: ``"bfloat16"`` or ``"float16"``: parameters, batches and gradients are rounded to it;
         they are stored, and sums are computed, in float32.
 
     Raises:
-      ValueError: for a value out of its range.
-      UserError: for a task that there is not.
+      ValueError: for a value out of its range, or a ``scale_range`` without ``rescale``.
+      UserError: for a task that there is not; and from ``batch`` for an option that has nothing to
+        change: data where the task has none, labels where its batches have none.
 
     Examples:
       >>> plain, wild = augment(task="quadratic"), augment(task="quadratic", rescale="global")
@@ -76,6 +77,9 @@ def augment(
     """
     one_of((None, "tensor", "global", "parameter"), rescale=rescale)
     one_of((None, *DTYPES), dtype=dtype)
+    if scale_range is not None and rescale is None:
+        raise ValueError(f"scale_range is that of rescale, got {scale_range!r} without it.")
+    scale_range = 1000.0 if scale_range is None else scale_range
     if not 1 <= scale_range <= 1e18:
         raise ValueError(f"scale_range must be from 1 to 1e18, got {scale_range!r}.")
     for name, value in (("data_fraction", data_fraction), ("batch_fraction", batch_fraction)):
@@ -87,6 +91,10 @@ def augment(
     if not isinstance(plain, Task):
         raise ValueError(f"task must be a task's name or a metaopt.Task, got {plain!r}.")
     narrow = DTYPES[dtype] if dtype else None
+
+    def require(option, found, what):
+        if not found:
+            raise UserError(f"{option} has nothing to change in {task!r}, which has no {what}.")
 
     def sample(key):
         member = plain.sample(key)
@@ -115,17 +123,21 @@ def augment(
         return scaled(config, plain.init(config.member, key), -1)
 
     def batch(data, config, split, key):
-        is_changed = key is not None and split == "train" and bool(jax.tree.leaves(data))
-        if not is_changed:
+        if key is None or split != "train":
             return plain.batch(data, config.member, split, key)
+        data = jax.tree.map(jnp.asarray, data)
+        if data_fraction < 1:
+            require("data_fraction", jax.tree.leaves(data), "data")
         if data_fraction < 1:
             drawn = jax.eval_shape(lambda: plain.batch(data, config.member, split, key))
             few = max(1, round(data_fraction * _rows(data[split]) / max(1, _rows(drawn))))
             key = jax.random.fold_in(config.batches, jax.random.randint(key, (), 0, few, jnp.int32))
         rows = plain.batch(data, config.member, split, key)
         if label_noise:
+            require("label_noise", _labels(rows), "leaf called 'label' in its batches")
             rows = _mislabelled(rows, label_noise, jax.random.fold_in(key, 1))
         if batch_fraction < 1:
+            require("batch_fraction", jax.tree.leaves(data), "data")
             count = _rows(rows)
             own = jnp.maximum(1, jnp.round(config.kept * count)).astype(jnp.int32)
             index = jnp.arange(count) % own
@@ -167,11 +179,19 @@ def _scales(params: PyTree, rescale: str, most: float, key: jax.Array) -> PyTree
     )
 
 
+def _is_label(path) -> bool:
+    return bool(path) and getattr(path[-1], "key", getattr(path[-1], "name", "")) == "label"
+
+
+def _labels(rows: PyTree) -> list[Any]:
+    return [leaf for path, leaf in jax.tree.leaves_with_path(rows) if _is_label(path)]
+
+
 def _mislabelled(rows: PyTree, fraction: float, key: jax.Array) -> PyTree:
     """A batch in which that fraction of the labels are those of other rows."""
 
     def leaf(path, value):
-        if str(getattr(path[-1], "key", getattr(path[-1], "name", ""))) != "label":
+        if not _is_label(path):
             return value
         u = jax.random.uniform(key, (2, len(value)), jnp.float32)
         others = value[(u[0] * len(value)).astype(jnp.int32)]

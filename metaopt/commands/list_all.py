@@ -1,13 +1,21 @@
 """``metaopt list``: what there is to choose from."""
 
+import inspect
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
+
+import tyro
 
 
 @dataclass(frozen=True)
 class List:
     """Show the recipes, tasks, problems, optimizers and estimators; what trained ones gain, and
-    what the runs of problems in runs/ found."""
+    what the runs of problems in runs/ found. With names: what they take."""
+
+    names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = ()
+    """Of tasks, problems, optimizers, estimators, recipes or suites, whose arguments, defaults or
+    parts are shown."""
 
     def __call__(self) -> int:
         """Does it, and returns the exit code."""
@@ -22,10 +30,21 @@ class List:
         from metaopt.pretrained import shipped
         from metaopt.training.outcome import problem_runs
 
+        console = Console(highlight=False, markup=False)
+        if self.names:
+            from metaopt.commands.explain import explain
+
+            for said in [part for name in self.names for part in explain(name)]:
+                console.print(said)
+            return 0
         first_line = lambda factory: (factory.__doc__ or "").strip().partition("\n")[0]
         lines = lambda entries: {name: first_line(entries[name]) for name in sorted(entries)}
         tasks = catalogue("task")
         members = {name: one for name, one in tasks.items() if isinstance(one, partial)}
+        others = {name: one for name, one in tasks.items() if name not in members}
+        wrapping = {
+            n: one for n, one in others.items() if "task" in inspect.signature(one).parameters
+        }
         families: dict[str, list[str]] = {}
         for name, one in members.items():
             mark = "*" if getattr(one, "needs_download", False) else ""
@@ -33,10 +52,16 @@ class List:
         trained = shipped.shipped() | shipped.local()
         kinds: dict[str, dict[str, str]] = {
             "recipes": {name: summary(it) for name, it in catalogue("recipe").items()},
-            "tasks": lines({name: tasks[name] for name in tasks.keys() - members.keys()}),
+            "families of tasks": lines(
+                {name: others[name] for name in others.keys() & families.keys()}
+            ),
             "their members (*: needs a download)": {
                 family: ", ".join(names) for family, names in sorted(families.items())
             },
+            "other tasks": lines(
+                {name: others[name] for name in others.keys() - families.keys() - wrapping.keys()}
+            ),
+            "tasks made of a task": lines(wrapping),
             "problems": lines(catalogue("problem")),
             "learned optimizers": lines(catalogue("learned optimizer")),
             "estimators": lines(catalogue("estimator")),
@@ -53,5 +78,6 @@ class List:
             for name, about in entries.items():
                 table.add_row(f"  {name}", about)
             table.add_row()
-        Console(highlight=False, markup=False).print(table)
+        console.print(table)
+        console.print("What any of these takes, or holds: metaopt list NAME")
         return 0

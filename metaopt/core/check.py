@@ -74,7 +74,10 @@ def check_task(name: str, task: Task, data: PyTree) -> None:
     params = _floats(fault, "init", task.init, member, key, some=False)
     for split in ("train", "valid"):
         batch = jax.eval_shape(
-            lambda member, key, split=split: task.batch(data, member, split, key), member, key
+            lambda data, member, key, split=split: task.batch(data, member, split, key),
+            data,
+            member,
+            key,
         )
         for field in ("loss", "accuracy"):
             function = getattr(task, field)
