@@ -133,7 +133,7 @@ def transformer_lm(
     batch_size: int = 8,
     length: int = 32,
 ) -> Task:
-    """A decoder-only transformer on the same: cross-entropy in nats, a mean over all positions.
+    """A decoder-only transformer that predicts the next character: cross-entropy in nats.
 
     Norms before attention and feedforward (four times as wide, GELU), learned positions.
 

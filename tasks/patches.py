@@ -75,7 +75,8 @@ def vit(
       patch: height and width of a patch; divides ``side``.
       width: of the model, a multiple of ``heads``.
       hidden: of the feedforward part; four times ``width`` if not given.
-      heads, layers: of attention, and blocks.
+      heads: of attention; they divide ``width``.
+      layers: blocks.
 
     Raises:
       ValueError: for a value out of its range.

@@ -113,7 +113,7 @@ def signal_mlp(
 def signal_cnn(
     *, channels: tuple[int, ...] = (16, 16), activation: str = "relu", batch_size: int = 128
 ) -> Task:
-    """Convolutions of 5 points and stride 2 on the same signals: cross-entropy in nats.
+    """Convolutions of 5 points and stride 2 on the signals of `signal_mlp`: cross-entropy in nats.
 
     Args:
       channels: of the convolutions.

@@ -6,6 +6,7 @@ letters, that comes back in it, and sentences may end with a random string said 
 can only predict by copying (induction).
 """
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
@@ -22,6 +23,9 @@ from metaopt.tasks.supervised import one_of, positive
 LEVELS = {"characters": 97, "bytes": 256}
 """What a token is -> how many there are. Characters: those of ASCII that print, the line break, and
 one for all others."""
+
+OTHER = 96
+"""The token of all other characters."""
 
 LENGTH = 2**18
 """Characters of the grammar's text."""
@@ -71,16 +75,19 @@ def text_source(text: str, level: str, batch_size: int, length: int) -> Text:
             raise UserError(
                 f"text must be 'grammar', 'king_james' or a file, and there is no file {text!r}."
             )
+        _long_enough(text, file.stat().st_size, length)
         read = lambda: np.frombuffer(file.read_bytes(), np.uint8)
 
     def data() -> PyTree:
         codes = _characters(read()) if level == "characters" else read()
-        ends = [0, len(codes) * 8 // 10, len(codes) * 9 // 10, len(codes)]
-        if ends[3] - ends[2] <= length:
-            raise UserError(
-                f"the text {text} has {len(codes):,} tokens: too few for a length of {length}, "
-                f"which takes {10 * length + 10:,} or more."
+        _long_enough(text, len(codes), length)
+        if level == "characters" and (share := np.mean(codes == OTHER)) > 0.1:
+            warnings.warn(
+                f"{share:.0%} of {text} is none of the {LEVELS[level]} characters that are told "
+                "apart, and one token to the model: level=bytes tells all apart.",
+                stacklevel=2,
             )
+        ends = [0, len(codes) * 8 // 10, len(codes) * 9 // 10, len(codes)]
         names = ("train", "valid", "test")
         return {name: {"text": codes[ends[i] : ends[i + 1]]} for i, name in enumerate(names)}
 
@@ -97,9 +104,18 @@ def text_source(text: str, level: str, batch_size: int, length: int) -> Text:
     return Text(data, batch, LEVELS[level])
 
 
+def _long_enough(text: str, tokens: int, length: int) -> None:
+    """Refuses a text whose last tenth has no room for a sequence."""
+    if tokens - tokens * 9 // 10 <= length:
+        raise UserError(
+            f"the text {text} has {tokens:,} tokens: too few for a length of {length}, "
+            f"which takes {10 * length + 10:,} or more."
+        )
+
+
 def _characters(codes: np.ndarray) -> np.ndarray:
     """ASCII that prints as 0 to 94, the line break as 95, everything else as 96."""
-    table = np.full(256, 96, np.uint8)
+    table = np.full(256, OTHER, np.uint8)
     table[32:127] = np.arange(95)
     table[ord("\n")] = 95
     return table[codes]

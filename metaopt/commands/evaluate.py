@@ -57,11 +57,11 @@ class Evaluate(DataFolder):
         console = Console(quiet=self.quiet)
         tune = _words(self.tune)
         baselines = None if self.baselines is None else _words(self.baselines)
-        if self.suite is not None and not self.tasks:
+        if self.suite is not None and self.names and not self.tasks:
             said = preview(
                 self.suite, len(self.names), baselines,
                 num_steps=self.num_steps, seeds=self.seeds, rates=self.rates or RATES, tune=tune,
-                anew=self.anew,
+                grid=self.grid, anew=self.anew,
             )  # fmt: skip
             if (self.out / "cache").is_dir() and not self.anew:
                 said += f" Less what {self.out / 'cache'} has already."

@@ -83,7 +83,12 @@ def find(kind: Kind, name: str) -> Any:
     Raises:
       UserError: where there is no such name, with the valid ones and the nearest.
     """
-    return choose(kind, name, catalogue(kind))
+    names = catalogue(kind)
+    if name not in names:
+        for other in GROUPS:
+            if name in catalogue(other):
+                raise UserError(f"{name!r} is the name of a {other}, not of a {kind}.")
+    return choose(kind, name, names)
 
 
 def installed(group: str) -> list[EntryPoint]:

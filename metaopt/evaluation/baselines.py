@@ -18,9 +18,11 @@ import jax.numpy as jnp
 import optax
 
 from metaopt.config.registry import catalogue, choose, find
+from metaopt.core.errors import UserError
 from metaopt.core.types import LearnedOptimizer, PyTree
-from metaopt.pretrained.load import read
-from metaopt.pretrained.shipped import is_trained
+from metaopt.pretrained import artefact
+from metaopt.pretrained.load import read, takes_rate
+from metaopt.pretrained.shipped import directory_of, is_trained
 
 WARM_UP = 0.05
 """The fraction of a run over which a schedule rises to its peak."""
@@ -189,12 +191,22 @@ def baseline_of(name: str) -> Baseline:
     trained = name.removesuffix(COSINE)
     if name not in catalogue("baseline") and trained != name and is_trained(trained):
         return _with_rate(trained)
+    if name not in catalogue("baseline") and is_trained(name):
+        raise UserError(
+            f"{name!r} is a trained optimizer, not a baseline: name it with the optimizers that "
+            f"are evaluated, or, where it takes a rate, {name + COSINE!r} to have that swept."
+        )
     found = find("baseline", name)
     return found if isinstance(found, Baseline) else Baseline(found)
 
 
 def _with_rate(trained: str) -> Baseline:
-    read(trained, learning_rate=1.0)  # says so where it takes none
+    name = artefact.read_artefact(directory_of(trained)).optimizer.name
+    if not takes_rate(name):
+        raise UserError(
+            f"there is no rate of {trained} to be swept: {name} has one of its own. Name it "
+            "with the optimizers that are evaluated, not among the baselines."
+        )
 
     def make(rate) -> optax.GradientTransformation:
         optimizer, theta = read(trained, learning_rate=rate)

@@ -123,6 +123,8 @@ def tasks_by_label(tasks, known: Mapping[str, TrainedOn]) -> dict[str, Task]:
 
 
 def _component(task: str | Component) -> Component:
+    if isinstance(task, Task):
+        raise UserError("tasks without a name here are given as {name: task}.")
     return task if isinstance(task, Component) else component_of(task)
 
 

@@ -15,6 +15,7 @@ from metaopt.config.components import make_task
 from metaopt.config.registry import choose
 from metaopt.core.arithmetic import flops_of
 from metaopt.evaluation.baselines import RATES, settings_of
+from metaopt.evaluation.grids import DEPTHS, WIDTHS
 from metaopt.evaluation.suite_curves import curves_for
 
 SUITE_BASELINES = ("adamw_cosine", "muon_cosine", "adam")
@@ -113,6 +114,7 @@ def preview(
     seeds: int | None = None,
     rates: Sequence[float] = RATES,
     tune: Sequence[str] = ("rate",),
+    grid: bool = False,
     anew: bool = False,
 ) -> str:
     """What a suite will take on this machine, in a sentence, before anything of it runs.
@@ -120,7 +122,7 @@ def preview(
     Args:
       name: of the suite.
       optimizers: how many learned ones.
-      baselines, num_steps, seeds, rates, tune, anew: as in `metaopt.evaluate`.
+      baselines, num_steps, seeds, rates, tune, grid, anew: as in `metaopt.evaluate`.
 
     Raises:
       UserError: for an unknown suite or baseline.
@@ -137,6 +139,7 @@ def preview(
         flops += flops_of(make_task(label)) * (optimizers + swept) * seeds * steps
         runs += (optimizers + swept) * seeds
     trials = len(suite.tasks) * (optimizers + len(sweeps))
+    trials += grid * len(WIDTHS) * len(DEPTHS) * (optimizers + 1)
     minutes = (flops / (SHARE * product_speed()) + trials * SECONDS_TO_COMPILE) / 60
     known = sum((label, one) in shipped for label in suite.tasks for one in sweeps)
     of_these = f", {known} of them with shipped curves" if known else ""

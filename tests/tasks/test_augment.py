@@ -7,8 +7,31 @@ import pytest
 
 from metaopt import Task, UserError, inner
 from metaopt.config.components import make_task
+from metaopt.core.check import check_task
 from metaopt.learned_optimizers import LEARNED_OPTIMIZERS
 from metaopt.tasks import augment, digits_mlp, small_mlps
+
+
+def line_fit():
+    x = np.linspace(-1, 1, 32, dtype=np.float32)[:, None]
+    parts = {"train": {"x": x, "y": 2 * x}, "valid": {"x": x, "y": 2 * x}}
+
+    def batch(data, config, split, key):
+        rows = data[split]
+        if key is None:
+            return rows
+        index = jax.random.randint(key, (4,), 0, 32)
+        return jax.tree.map(lambda leaf: leaf[index], rows)
+
+    return Task(
+        init=lambda config, key: {"w": jax.random.normal(key, (1,), jnp.float32)},
+        loss=lambda config, params, batch, key: jnp.square(
+            batch["x"] @ params["w"][:, None] - batch["y"]
+        ).mean(),
+        batch=batch,
+        data=lambda: parts,
+    )
+
 
 KEY = jax.random.key(0)
 
@@ -124,8 +147,12 @@ def test_all_at_once_it_trains_with_members_and_without_data():
         "rescale": "tensor", "scale_range": 10.0, "data_fraction": 0.5, "batch_fraction": 0.5,
         "label_noise": 0.1, "dtype": "bfloat16",
     }  # fmt: skip
-    for task in (small_mlps(max_width=4, max_depth=1), "quadratic dim=3"):
-        problem = inner.training(augment(task=task, **everything), LEARNED_OPTIMIZERS["sgd"]())
+    without_data = {key: everything[key] for key in ("rescale", "scale_range", "dtype")}
+    for task, options in (
+        (small_mlps(max_width=4, max_depth=1), everything),
+        ("quadratic dim=3", without_data),
+    ):
+        problem = inner.training(augment(task=task, **options), LEARNED_OPTIMIZERS["sgd"]())
         data, theta = problem.data(), problem.init_theta(KEY)
         state = problem.init(theta, data, 4, KEY)
         step = jax.jit(problem.step)
@@ -134,10 +161,36 @@ def test_all_at_once_it_trains_with_members_and_without_data():
         assert np.isfinite(loss)
 
 
+@pytest.mark.parametrize(
+    ("text", "lacks"),
+    [
+        ("task=quadratic data_fraction=0.5", "data_fraction .* has no data"),
+        ("task=quadratic batch_fraction=0.5", "batch_fraction .* has no data"),
+        ("task=quadratic label_noise=0.1", "label_noise .* has no leaf called 'label'"),
+        ("task=grammar_transformer_20 label_noise=0.1", "label_noise .* has no leaf called"),
+    ],
+)
+def test_an_option_that_changes_nothing_is_refused(text, lacks):
+    task = make_task(f"augment {text}")
+    with pytest.raises(UserError, match=lacks):
+        task.batch(task.data(), task.sample(KEY), "train", KEY)
+
+
+def test_data_may_be_numpys():
+    """As a task of one's own has it; traced or not."""
+    task = augment(task=line_fit(), data_fraction=0.5)
+    check_task("mine", task, task.data())
+    member = task.sample(KEY)
+    plain = task.batch(task.data(), member, "train", KEY)
+    traced = jax.jit(lambda key: task.batch(task.data(), member, "train", key))(KEY)
+    np.testing.assert_array_equal(plain["x"], traced["x"])
+
+
 def test_a_value_out_of_range_is_a_sentence():
     for text, said in [
         ("rescale=all", "rescale must be .*'tensor'.*, got 'all'"),
-        ("scale_range=0.5", "scale_range must be from 1 to 1e18, got 0.5"),
+        ("scale_range=10", "scale_range is that of rescale, got 10.* without it"),
+        ("rescale=tensor scale_range=0.5", "scale_range must be from 1 to 1e18, got 0.5"),
         (
             "task=5",
             "task must be a task's name or a metaopt.Task, got 5",
@@ -154,7 +207,7 @@ def test_a_value_out_of_range_is_a_sentence():
         "augment task=digits_mlp:hidden=[4] rescale=global",
         "augment task='digits_mlp hidden=[4]' rescale=global",
         "augment:task=digits_mlp hidden=[4]:rescale=global",
-        "augment task='augment task=quadratic:dim=2 rescale=global' label_noise=0.1",
+        "augment task='augment task=quadratic:dim=2 rescale=global' dtype=float16",
     ):
         assert isinstance(make_task(text), Task)
     for text, said in [
