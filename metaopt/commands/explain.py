@@ -93,7 +93,8 @@ def _factory(found: Callable[..., Any]) -> Iterator[Any]:
     }
     if isinstance(found, partial):
         yield f"A member of {source.__name__}:"
-    yield Text(" ".join((said.short_description or "").split()))
+    for paragraph in (said.description or "").split("\n\n"):
+        yield Text(" ".join(paragraph.split()))
     rows = {name: preset.get(name, default) for name, default in _arguments(source)}
     yield _table({f"{name}={_shown(value)}": about.get(name, "") for name, value in rows.items()})
 

@@ -305,7 +305,9 @@ def summary(config: Config) -> str:
       'sgd on quadratic by nres, 4 pairs, windows of 2 of 8 inner steps'
     """
     chosen, problem = config.estimator, config.problem.name
-    names = [config.task.name, *config.mixture]
+    task = config.task
+    wraps = any(arg.startswith("task=") for arg in task.args)
+    names = [" ".join((task.name, *task.args)) if wraps else task.name, *config.mixture]
     tasks = ", ".join(names) if len(names) < 4 else f"{len(names)} tasks"
     what = f"{config.optimizer.name} on {tasks}" if problem == "training" else problem
     number = f"{chosen.particles} {'pair' if chosen.antithetic else 'particle'}"

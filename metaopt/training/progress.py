@@ -57,7 +57,8 @@ def _line(progress: Progress) -> str:
     return (
         f"outer step {row['step']}/{progress.outer_steps}  meta-loss {row['loss']:.4f}  {test}"
         f"{progress.rate:,.0f} unroll steps/s  {row['seconds']:.0f} s"
-        + "  (no usable estimate: theta stays)" * bool(row.get("skipped"))
+        + "  (no usable estimate: theta stays)"
+        * bool(row.get("skipped"))
     )
 
 
