@@ -17,12 +17,14 @@ class Export:
     """What the optimizer is to be called; as RUN's folder if not given."""
     out: Path | None = None
     """The directory to write; NAME if not given."""
+    note: str = ""
+    """For the card, in Markdown: what else is known of it, such as another evaluation."""
 
     def __call__(self) -> int:
         """Does it, and returns the exit code."""
         from metaopt.exporting.export import export
 
-        out = export(self.run, self.name, self.out)
+        out = export(self.run, self.name, self.out, self.note)
         name = self.name or self.run.resolve().name
         print(f"{out} holds {name}, its card is {out / 'CARD.md'}; to use it:")
         print(f"  tx = metaopt.load({str(out)!r}, num_steps=...)")

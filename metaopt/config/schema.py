@@ -223,8 +223,18 @@ def short_name(task: Component) -> str:
       >>> short_name(Component("progress", ("task=augment:task=wine_mlp_32",)))
       'wine_mlp_32'
     """
+    return innermost(task).name
+
+
+def innermost(task: Component) -> Component:
+    """The task that is trained in the end, where one wraps another.
+
+    Examples:
+      >>> innermost(Component("progress", ("task=augment:task=wine_mlp_32:batch_size=8",)))
+      Component(name='wine_mlp_32', args=('batch_size=8',))
+    """
     inner = [text.removeprefix("task=") for text in task.args if text.startswith("task=")]
-    return short_name(component_of(inner[0])) if inner else task.name
+    return innermost(component_of(inner[0])) if inner else task
 
 
 PYTHONS = {"None": None, "True": True, "False": False}

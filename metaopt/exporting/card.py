@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from metaopt.config.registry import catalogue
-from metaopt.config.schema import Config, from_json, trained_tasks
+from metaopt.config.schema import Config, from_json, innermost, trained_tasks
 from metaopt.exporting.command import to_command
 from metaopt.exporting.measured import measured, not_better
 from metaopt.training.save import LIBRARIES
@@ -14,13 +14,16 @@ from metaopt.training.save import LIBRARIES
 OWN_VERSIONS = {"python", *LIBRARIES}
 
 
-def card(description: Mapping[str, Any], evaluation: Mapping[str, Any], picture: bool) -> str:
+def card(
+    description: Mapping[str, Any], evaluation: Mapping[str, Any], picture: bool, note: str = ""
+) -> str:
     """The card's text, Markdown.
 
     Args:
       description: ``config.json``.
       evaluation: ``eval.json``, of this version or of 0.1.
       picture: whether there is a ``curves.png``.
+      note: of whoever exports it, Markdown, below what was measured.
     """
     name, trained = description["name"], description["trained_on"]
     config = from_json(json.dumps(description["recipe"]))
@@ -46,7 +49,7 @@ updates, state = tx.update(grads, tx.init(params), params, value=loss)
 {_good_for(config, description)}
 {curves}
 {measured(evaluation)}
-
+{_noted(note)}
 ## Where it does not beat tuned baselines
 
 {not_better(evaluation)}
@@ -61,6 +64,10 @@ updates, state = tx.update(grads, tx.init(params), params, value=loss)
 {trained["unroll_steps"]:,} unroll steps, {trained["seconds"]:,.0f} s on {description["hardware"]}.
 With {versions}.
 """
+
+
+def _noted(note: str) -> str:
+    return f"\n## Beyond that\n\n{note.strip()}\n" if note else ""
 
 
 NEEDS = {
@@ -79,7 +86,8 @@ def _others(versions: Mapping[str, str]) -> str:
 
 def _about(kind: Any, name: str) -> str:
     """What a factory's docstring says before its arguments."""
-    text = inspect.getdoc(catalogue(kind)[name]) or ""
+    factory = catalogue(kind)[name]
+    text = inspect.getdoc(getattr(factory, "func", factory)) or ""  # of a family, for its member
     return text.partition("\nArgs:")[0].partition("\nExamples:")[0].replace("``", "`").strip()
 
 
@@ -108,9 +116,12 @@ def _good_for(config: Config, description: Mapping[str, Any]) -> str:
     steps = f"{longest:,}" if shortest == longest else f"{shortest:,} to {longest:,}"
     parts = []
     for task in trained_tasks(config):
-        args = f" ({' '.join(task.args)})" if task.args else ""
-        lines = "\n".join(f"> {line}".rstrip() for line in _about("task", task.name).splitlines())
-        parts.append(f"The task `{task.name}`{args}:\n\n{lines}")
+        inner = innermost(task)
+        args = f" ({' '.join(inner.args)})" if inner.args else ""
+        wrapped = f", within `{task.name}`" if inner != task else ""
+        text = _about("task", inner.name)
+        lines = "\n".join(f"> {line}".rstrip() for line in text.splitlines())
+        parts.append(f"The task `{inner.name}`{args}{wrapped}:\n\n{lines}")
     several = f"{len(parts)} tasks" if len(parts) > 1 else "one task"
     return (
         f"Runs of {steps} steps, tensors of up to {largest:,} elements, on what it was "

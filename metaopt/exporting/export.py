@@ -20,7 +20,9 @@ FACTS = ("trained_on", "trained_range", "recipe", "versions", "hardware")
 """What a run's optimizer knows of itself and an exported one goes on saying."""
 
 
-def export(run: Any, name: str | None = None, out: str | Path | None = None) -> Path:
+def export(
+    run: Any, name: str | None = None, out: str | Path | None = None, note: str = ""
+) -> Path:
     """Writes the optimizer of a run with its evaluation, a trace and a card, for `metaopt.load`.
 
     Public as `metaopt.export`.
@@ -30,6 +32,7 @@ def export(run: Any, name: str | None = None, out: str | Path | None = None) -> 
       name: what the optimizer is to be called; as the run's folder if not given.
       out: the directory to write, which must not exist or be empty; ``name`` if not given. In the
         package of a ``metaopt.checkpoints`` entry point it is to bear the name.
+      note: for the card, Markdown: what else is known of it.
 
     Returns:
       The directory.
@@ -62,7 +65,7 @@ def export(run: Any, name: str | None = None, out: str | Path | None = None) -> 
     files: dict[str, str | bytes] = {
         "eval.json": json_text(evaluation, indent=1),
         "trace.npz": trace.to_npz(trace.record(optimizer, theta, config.estimator.horizon)),
-        "CARD.md": card(facts, evaluation, curves.is_file()),
+        "CARD.md": card(facts, evaluation, curves.is_file(), note),
     }
     if curves.is_file():
         files["curves.png"] = curves.read_bytes()

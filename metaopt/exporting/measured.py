@@ -39,7 +39,7 @@ def not_better(evaluation: Mapping[str, Any]) -> str:
                 lines.append(f"- Against tuned {_plain(change.against)} {what}: no loss is finite.")
     lines += _above(evaluation)
     lines.append(
-        "- Anywhere else it has not been measured: other tasks, more or fewer steps, larger\n"
+        "- `metaopt train` has measured nothing else: other tasks, more or fewer steps, larger\n"
         "  tensors, other batches. `metaopt.load` warns far outside the range above."
     )
     return "\n".join(lines)
