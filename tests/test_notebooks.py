@@ -25,6 +25,10 @@ SHORTER = {
         '    "progress task=digits_autoencoder_32x32x32",': "",
         "num_steps=100": "num_steps=10",
     },
+    "06_general_optimizer": {
+        "RATES = 400, 20, (0.01, 0.03, 0.1)": "RATES = 20, 10, (0.03,)",
+        "STEPS = 1000": "STEPS = 20",
+    },
     "estimators": {
         "updates=1000": "updates=20",
         "populations=8": "populations=2",
