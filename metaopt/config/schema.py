@@ -230,7 +230,7 @@ def innermost(task: Component) -> Component:
     """The task that is trained in the end, where one wraps another.
 
     Examples:
-      >>> innermost(Component("progress", ("task=augment:task=wine_mlp_32:batch_size=8",)))
+      >>> innermost(Component("progress", ("task=wine_mlp_32:batch_size=8",)))
       Component(name='wine_mlp_32', args=('batch_size=8',))
     """
     inner = [text.removeprefix("task=") for text in task.args if text.startswith("task=")]

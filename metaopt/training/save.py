@@ -66,9 +66,7 @@ def save_run(
         directory.optimizer,
         config.optimizer,
         theta,
-        trained_on={"task": names[0], "tasks": names}
-        | {"num_steps": horizon}
-        | totals,
+        trained_on={"task": names[0], "tasks": names} | {"num_steps": horizon} | totals,
         trained_range={
             "num_steps": [config.estimator.shortest_horizon or horizon, horizon],
             "largest_tensor": max(map(math.prod, shapes.values()), default=0),
