@@ -13,14 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from metaopt.config.recipes import summary
-from metaopt.config.registry import catalogue
+from metaopt.config.registry import Kind, catalogue
 from metaopt.config.schema import Config, to_json
 from metaopt.core.errors import UserError
 from metaopt.evaluation.baselines import BASELINES
 from metaopt.evaluation.suites import SUITES
 from metaopt.pretrained import shipped
 
-KINDS = ("task", "problem", "learned optimizer", "estimator")
+KINDS: tuple[Kind, ...] = ("task", "problem", "learned optimizer", "estimator")
 """Of factories, whose arguments are shown."""
 
 
@@ -31,7 +31,8 @@ def explain(name: str) -> Iterator[Any]:
       UserError: if nothing is called so.
     """
     trained = shipped.shipped() | shipped.local()
-    known = {kind: catalogue(kind) for kind in (*KINDS, "recipe")}
+    known: dict[str, Mapping[str, Any]] = {kind: catalogue(kind) for kind in KINDS}
+    known |= {"recipe": catalogue("recipe")}
     known |= {"suite of tasks": SUITES, "trained optimizer": trained, "baseline": BASELINES}
     if not any(name in names for names in known.values()):
         every = sorted({each for names in known.values() for each in names})
@@ -76,7 +77,7 @@ def _flat(tree: Any, path: str = "") -> dict[str, Any]:
 
 def _factory(found: Callable[..., Any]) -> Iterator[Any]:
     """What it makes, and a row for each argument."""
-    source = getattr(found, "options", None) or getattr(found, "func", found)
+    source: Any = getattr(found, "options", None) or getattr(found, "func", found)
     preset: Mapping[str, Any] = found.keywords if isinstance(found, partial) else {}
     said = docstring_parser.parse(source.__doc__ or "")
     listed = list(said.params)

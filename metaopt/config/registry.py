@@ -17,7 +17,7 @@ from metaopt.core.errors import UserError
 
 Kind = Literal["task", "problem", "learned optimizer", "estimator", "baseline", "recipe"]
 
-GROUPS: dict[str, str] = {
+GROUPS: dict[Kind, str] = {
     "task": "metaopt.tasks",
     "problem": "metaopt.problems",
     "learned optimizer": "metaopt.learned_optimizers",

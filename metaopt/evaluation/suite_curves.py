@@ -87,11 +87,8 @@ def curves_for(
         return SuiteCurves()
     kept = read_curves(FOLDER / f"{suite}-{steps}.npz")
     at = [RATES.index(rate) for rate in rates]
-    enough = {
-        name: Kept(*(None if curves is None else curves[at] for curves in one))
-        for name, one in kept.sweeps.items()
-        if one.loss.shape[1] >= seeds
-    }
+    some = lambda one: Kept(one.loss[at], None if one.accuracy is None else one.accuracy[at])
+    enough = {name: some(one) for name, one in kept.sweeps.items() if one.loss.shape[1] >= seeds}
     return kept._replace(sweeps=enough)
 
 
