@@ -52,7 +52,8 @@ def catalogue(kind: Kind) -> dict[str, Any]:
       True
     """
     found: dict[str, Any] = {}
-    for named in _loaded(choose("kind of catalogue", kind, GROUPS), tuple(sys.path)):
+    groups: dict[str, str] = {**GROUPS}
+    for named in _loaded(choose("kind of catalogue", kind, groups), tuple(sys.path)):
         found = {**named, **found}
     return found
 
