@@ -11,13 +11,13 @@ import warnings
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from metaopt.core.errors import UserError
 
 Kind = Literal["task", "problem", "learned optimizer", "estimator", "baseline", "recipe"]
 
-GROUPS: dict[Kind, str] = {
+GROUPS: dict[str, str] = {
     "task": "metaopt.tasks",
     "problem": "metaopt.problems",
     "learned optimizer": "metaopt.learned_optimizers",
@@ -52,8 +52,7 @@ def catalogue(kind: Kind) -> dict[str, Any]:
       True
     """
     found: dict[str, Any] = {}
-    groups: dict[str, str] = {**GROUPS}
-    for named in _loaded(choose("kind of catalogue", kind, groups), tuple(sys.path)):
+    for named in _loaded(choose("kind of catalogue", kind, GROUPS), tuple(sys.path)):
         found = {**named, **found}
     return found
 
@@ -86,7 +85,7 @@ def find(kind: Kind, name: str) -> Any:
     """
     names = catalogue(kind)
     if name not in names:
-        for other in GROUPS:
+        for other in get_args(Kind):
             if name in catalogue(other):
                 raise UserError(f"{name!r} is the name of a {other}, not of a {kind}.")
     return choose(kind, name, names)
