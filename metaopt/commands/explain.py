@@ -112,7 +112,7 @@ def _arguments(source: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _shown(value: Any) -> str:
-    """A default as the command line takes it; empty where there is none.
+    """A default as the command line takes it; empty if there is no default.
 
     Examples:
       >>> _shown((64, 64)), _shown("relu"), _shown(None), _shown(inspect.Parameter.empty)
