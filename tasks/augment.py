@@ -80,13 +80,7 @@ def augment(
     if scale_range is not None and rescale is None:
         raise ValueError(f"scale_range is that of rescale, got {scale_range!r} without it.")
     scale_range = 1000.0 if scale_range is None else scale_range
-    if not 1 <= scale_range <= 1e18:
-        raise ValueError(f"scale_range must be from 1 to 1e18, got {scale_range!r}.")
-    for name, value in (("data_fraction", data_fraction), ("batch_fraction", batch_fraction)):
-        if not 0 < value <= 1:
-            raise ValueError(f"{name} must be above 0 and at most 1, got {value!r}.")
-    if not 0 <= label_noise <= 1:
-        raise ValueError(f"label_noise must be from 0 to 1, got {label_noise!r}.")
+    _in_range(scale_range, data_fraction, batch_fraction, label_noise)
     plain = make_task(task) if isinstance(task, str) else task
     if not isinstance(plain, Task):
         raise ValueError(f"task must be a task's name or a metaopt.Task, got {plain!r}.")
@@ -162,6 +156,18 @@ def augment(
         accuracy=measured(plain.accuracy),
         outer_loss=measured(plain.outer_loss),
     )
+
+
+def _in_range(
+    scale_range: float, data_fraction: float, batch_fraction: float, label_noise: float
+) -> None:
+    if not 1 <= scale_range <= 1e18:
+        raise ValueError(f"scale_range must be from 1 to 1e18, got {scale_range!r}.")
+    for name, value in (("data_fraction", data_fraction), ("batch_fraction", batch_fraction)):
+        if not 0 < value <= 1:
+            raise ValueError(f"{name} must be above 0 and at most 1, got {value!r}.")
+    if not 0 <= label_noise <= 1:
+        raise ValueError(f"label_noise must be from 0 to 1, got {label_noise!r}.")
 
 
 def _scales(params: PyTree, rescale: str, most: float, key: jax.Array) -> PyTree:

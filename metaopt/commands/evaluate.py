@@ -53,21 +53,24 @@ class Evaluate(DataFolder):
         from metaopt.evaluation.baselines import RATES
         from metaopt.evaluation.show import show, show_progress
         from metaopt.evaluation.suites import preview
+        from metaopt.pretrained.shipped import directory_of
 
+        for name in self.names:
+            directory_of(name)  # says so before anything is announced
         console = Console(quiet=self.quiet)
-        tune = _words(self.tune)
+        tune, rates = _words(self.tune), self.rates or RATES
         baselines = None if self.baselines is None else _words(self.baselines)
         if self.suite is not None and self.names and not self.tasks:
             said = preview(
                 self.suite, len(self.names), baselines,
-                num_steps=self.num_steps, seeds=self.seeds, rates=self.rates or RATES, tune=tune,
+                num_steps=self.num_steps, seeds=self.seeds, rates=rates, tune=tune,
                 grid=self.grid, anew=self.anew,
             )  # fmt: skip
             if (self.out / "cache").is_dir() and not self.anew:
                 said += f" Less what {self.out / 'cache'} has already."
             console.print(said, highlight=False, soft_wrap=True, markup=False)
         try:
-            found = self._evaluate(baselines, tune, show_progress(console))
+            found = self._evaluate(baselines, tune, rates, show_progress(console))
         except KeyboardInterrupt:
             said = f"Stopped: the same command goes on from what is in {self.out / 'cache'}."
             console.print(said, highlight=False, soft_wrap=True, markup=False)
@@ -77,8 +80,13 @@ class Evaluate(DataFolder):
         console.print(report, highlight=False, soft_wrap=True, markup=False)
         return 0
 
-    def _evaluate(self, baselines: list[str] | None, tune: list[str], on_progress: Any) -> Any:
-        from metaopt.evaluation.baselines import RATES
+    def _evaluate(
+        self,
+        baselines: list[str] | None,
+        tune: list[str],
+        rates: tuple[float, ...],
+        on_progress: Any,
+    ) -> Any:
         from metaopt.evaluation.evaluate import evaluate
 
         return evaluate(
@@ -88,7 +96,7 @@ class Evaluate(DataFolder):
             baselines=baselines,
             num_steps=self.num_steps,
             seeds=self.seeds,
-            rates=self.rates or RATES,
+            rates=rates,
             tune=tune,
             split=self.split,
             grid=self.grid,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import docstring_parser
 from rich.table import Table
@@ -16,7 +16,6 @@ from metaopt.config.recipes import summary
 from metaopt.config.registry import Kind, catalogue
 from metaopt.config.schema import Config, to_json
 from metaopt.core.errors import UserError
-from metaopt.evaluation.baselines import BASELINES
 from metaopt.evaluation.suites import SUITES
 from metaopt.pretrained import shipped
 
@@ -31,9 +30,8 @@ def explain(name: str) -> Iterator[Any]:
       UserError: if nothing is called so.
     """
     trained = shipped.shipped() | shipped.local()
-    known: dict[str, Mapping[str, Any]] = {kind: catalogue(kind) for kind in KINDS}
-    known |= {"recipe": catalogue("recipe")}
-    known |= {"suite of tasks": SUITES, "trained optimizer": trained, "baseline": BASELINES}
+    known: dict[str, Mapping[str, Any]] = {kind: catalogue(kind) for kind in get_args(Kind)}
+    known |= {"suite of tasks": SUITES, "trained optimizer": trained}
     if not any(name in names for names in known.values()):
         every = sorted({each for names in known.values() for each in names})
         near = difflib.get_close_matches(name, every, n=1, cutoff=0.5)
@@ -118,7 +116,7 @@ def _shown(value: Any) -> str:
       >>> _shown((64, 64)), _shown("relu"), _shown(None), _shown(inspect.Parameter.empty)
       ('[64,64]', 'relu', 'none', '')
     """
-    if value in (inspect.Parameter.empty, MISSING):
+    if value is inspect.Parameter.empty or value is MISSING:
         return ""
     if isinstance(value, tuple | list):
         return f"[{','.join(_shown(each) for each in value)}]"

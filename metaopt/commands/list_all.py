@@ -53,7 +53,7 @@ class List:
         kinds: dict[str, dict[str, str]] = {
             "recipes": {name: summary(it) for name, it in catalogue("recipe").items()},
             "families of tasks": lines(
-                {name: others[name] for name in others.keys() & families.keys()}
+                {name: others[name] for name in (others.keys() & families.keys()) - wrapping.keys()}
             ),
             "their members (*: needs a download)": {
                 family: ", ".join(names) for family, names in sorted(families.items())

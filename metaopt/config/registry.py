@@ -83,12 +83,7 @@ def find(kind: Kind, name: str) -> Any:
     Raises:
       UserError: where there is no such name, with the valid ones and the nearest.
     """
-    names = catalogue(kind)
-    if name not in names:
-        for other in get_args(Kind):
-            if name in catalogue(other):
-                raise UserError(f"{name!r} is the name of a {other}, not of a {kind}.")
-    return choose(kind, name, names)
+    return choose(kind, name, catalogue(kind))
 
 
 def installed(group: str) -> list[EntryPoint]:
@@ -152,6 +147,9 @@ def choose(kind: str, name: str, options: Mapping[str, T]) -> T:
     """
     if name in options:
         return options[name]
+    for other in get_args(Kind) if kind in GROUPS else ():
+        if name in catalogue(other):
+            raise UserError(f"{name!r} is the name of a {other}, not of a {kind}.")
     many = len(options) > FEW and kind in GROUPS
     lower = {option.lower(): option for option in options}
     near = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)

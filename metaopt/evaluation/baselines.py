@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metaopt.config.registry import catalogue, choose, find
+from metaopt.config.registry import catalogue, choose
 from metaopt.core.errors import UserError
 from metaopt.core.types import LearnedOptimizer, PyTree
 from metaopt.pretrained import artefact
 from metaopt.pretrained.load import read, takes_rate
-from metaopt.pretrained.shipped import directory_of, is_trained
+from metaopt.pretrained.shipped import directory_of, is_trained, shipped
 
 WARM_UP = 0.05
 """The fraction of a run over which a schedule rises to its peak."""
@@ -188,23 +188,31 @@ def baseline_of(name: str) -> Baseline:
       >>> baseline_of("adam").schedule is None, baseline_of("adam_cosine").schedule is None
       (True, False)
     """
-    trained = name.removesuffix(COSINE)
-    if name not in catalogue("baseline") and trained != name and is_trained(trained):
+    known, trained = catalogue("baseline"), name.removesuffix(COSINE)
+    if name in known:
+        found = known[name]
+        return found if isinstance(found, Baseline) else Baseline(found)
+    if trained != name and is_trained(trained):
         return _with_rate(trained)
-    if name not in catalogue("baseline") and is_trained(name):
+    if is_trained(name):
         raise UserError(
             f"{name!r} is a trained optimizer, not a baseline: name it with the optimizers that "
             f"are evaluated, or, where it takes a rate, {name + COSINE!r} to have that swept."
         )
-    found = find("baseline", name)
-    return found if isinstance(found, Baseline) else Baseline(found)
+    swept = [f"{one}{COSINE}" for one in shipped() if takes_rate(_rule_of(one))]
+    return choose("baseline", name, {**known, **dict.fromkeys(swept)})  # which says what is valid
+
+
+def _rule_of(trained: str) -> str:
+    """The learned optimizer that theta belongs to."""
+    return artefact.read_artefact(directory_of(trained)).optimizer.name
 
 
 def _with_rate(trained: str) -> Baseline:
-    name = artefact.read_artefact(directory_of(trained)).optimizer.name
-    if not takes_rate(name):
+    rule = _rule_of(trained)
+    if not takes_rate(rule):
         raise UserError(
-            f"there is no rate of {trained} to be swept: {name} has one of its own. Name it "
+            f"there is no rate of {trained} to be swept: {rule} has one of its own. Name it "
             "with the optimizers that are evaluated, not among the baselines."
         )
 

@@ -131,6 +131,8 @@ def test_list_shows_them_and_warns_of_what_is_broken(run):
     for name in ("task", "problem", "optimizer", "estimator", "baseline", "recipe"):
         assert f"their_{name}" in done.stdout
     assert "their-shipped" in done.stdout and "A task of theirs." in done.stdout
+    said = run("list", "their_task", "their_baseline", "their_recipe").stdout
+    assert "dim=2" in said and "their_baseline, a baseline" in said and "a recipe" in said
     warned = "".join(sorted(done.stderr.splitlines(keepends=True)))
     for said in (
         "broken-distribution is installed, but its metaopt.tasks (not_installed_here:TASKS) do not",

@@ -10,6 +10,7 @@ from metaopt.commands.main import main
 from metaopt.config.components import make_task
 from metaopt.evaluation import suite_curves, suites
 from metaopt.evaluation.baselines import RATES
+from metaopt.evaluation.grids import DEPTHS, WIDTHS
 from metaopt.evaluation.measures import counted
 from metaopt.evaluation.suite_curves import FOLDER, Kept, SuiteCurves, read_curves, write_curves
 from metaopt.evaluation.suites import SUITES, Suite, preview
@@ -50,8 +51,13 @@ def test_faults_are_sentences(capsys, tmp_path, monkeypatch):
         metaopt.evaluate(MINE, suite="held_out", tasks=["quadratic"])
     with pytest.raises(UserError, match="num_steps must be at least 1, got 0"):
         metaopt.evaluate(MINE, suite="held_out", num_steps=0)
+    with pytest.raises(UserError, match=r"are given as \{name: task\}"):
+        metaopt.evaluate(MINE, tasks=[make_task("quadratic")])
     monkeypatch.setattr("metaopt.training.placement.prepare_jax", lambda devices=None: None)
     monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", "mlp-digit", "--suite", "held_out"]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and "did you mean 'mlp-digits'" in said.err
     assert main(["evaluate", "mlp-digits", "--suite", "held_ou"]) == 2
     assert "did you mean 'held_out'" in capsys.readouterr().err
 
@@ -64,6 +70,8 @@ def test_the_preview_counts_what_will_run(monkeypatch):
     assert "2 tasks, 6 trials, 124 runs of 4 steps: about 1 minute here" in said
     more = preview("tiny", 1, ["sgd", "adam"], num_steps=8, seeds=4, tune=("schedule",))
     assert "488 runs of 8 steps" in more
+    widths_and_depths = preview("tiny", 1, ["sgd", "adam"], grid=True)
+    assert f"2 tasks, {6 + 2 * len(WIDTHS) * len(DEPTHS)} trials" in widths_and_depths
     with pytest.raises(UserError, match="unknown baseline 'adamm'"):
         preview("tiny", 1, ["adamm"])
 

@@ -155,7 +155,7 @@ def test_a_trained_optimizer_that_takes_a_rate_is_swept(with_rate):
 def test_a_trained_optimizer_with_its_own_rate_is_not_swept():
     with pytest.raises(UserError, match="there is no rate of mlp-digits to be swept"):
         baseline("mlp-digits_cosine")
-    with pytest.raises(UserError, match="unknown baseline 'mlp-digit_cosine'"):
-        baseline("mlp-digit_cosine")
+    with pytest.raises(UserError, match="unknown baseline 'generl_cosine': did you mean 'general_"):
+        baseline("generl_cosine")
     with pytest.raises(UserError, match="'mlp-digits' is a trained optimizer, not a baseline"):
         baseline("mlp-digits")

@@ -199,6 +199,7 @@ def test_a_value_out_of_range_is_a_sentence():
         ("batch_fraction=2", "batch_fraction must be above 0 and at most 1, got 2"),
         ("label_noise=-1", "label_noise must be from 0 to 1, got -1"),
         ("dtype=int8", "dtype must be .*, got 'int8'"),
+        ("task=lorenz", "'lorenz' is the name of a problem, not of a task"),
         ("task=digit_mlp", "unknown task 'digit_mlp': did you mean 'digits_mlp'"),
     ]:
         with pytest.raises(UserError, match=said):
