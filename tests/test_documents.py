@@ -25,7 +25,7 @@ def blocks(path, *languages):
 def commands(path, *languages):
     """The words of every ``metaopt`` command in blocks of these languages."""
     for block in blocks(path, *languages):
-        for line in block.replace("&&", "\n").splitlines():
+        for line in block.replace("\\\n", " ").replace("&&", "\n").splitlines():
             found = re.search(r"(?:^|\s)metaopt (\w.*)$", line.strip().rstrip("'"))
             if found and not line.startswith(("import", "from", "tx")):
                 yield shlex.split(found[1])
