@@ -149,7 +149,7 @@ def trained_on(what: str | Path) -> TrainedOn | None:
         config = from_json(json.dumps(found.description["recipe"]))
     except (KeyError, UserError):
         return None
-    is_own = config.problem != Config().problem  # a task that only its owner has
+    is_own = config.problem.name != Config().problem.name  # a task that only its owner has
     horizon = config.estimator.horizon
     shortest, longest, largest = found.trained_range or (horizon, horizon, None)
     steps = config.evaluation.num_steps or horizon

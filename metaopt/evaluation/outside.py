@@ -2,6 +2,7 @@
 
 import jax
 
+from metaopt.config.schema import innermost
 from metaopt.core.types import Task
 from metaopt.evaluation.inputs import TrainedOn, label
 
@@ -23,13 +24,18 @@ def in_trained_range(on: TrainedOn | None, name: str, task: Task, num_steps: int
       'in its trained range'
       >>> in_trained_range(on, "quadratic:dim=9", TASKS["quadratic"](dim=9), 8)
       'outside its trained range: trained on quadratic, on tensors of up to 4 elements (here 9)'
+      >>> on = on._replace(tasks=(Component("progress", ("task=quadratic",)),))
+      >>> in_trained_range(on, "quadratic", TASKS["quadratic"](), 8)
+      'in its trained range'
     """
     if on is None:
         return "what it was trained on is not known"
     faults = []
-    names = [label(one) for one in on.tasks]
-    if name not in names:
-        faults.append(f"on {', '.join(names)}")
+    inner = [label(innermost(one)) for one in on.tasks]  # a wrapped task is in the range, too
+    if not inner:
+        faults.append("on a task that is not in the catalogue")
+    elif name not in (*inner, *map(label, on.tasks)):
+        faults.append(f"on {', '.join(dict.fromkeys(inner))}")
     params = jax.eval_shape(lambda key: task.init(task.sample(key), key), jax.random.key(0))
     here = max((leaf.size for leaf in jax.tree.leaves(params)), default=0)
     if on.largest_tensor is not None and here > on.largest_tensor:

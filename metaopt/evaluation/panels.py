@@ -96,7 +96,8 @@ def finish(figure: Figure, panels, title: str, found: Result) -> None:
         named |= dict(zip(labels, handles, strict=True))
     names = map(literal, (*found.optimizers, *found.baselines))
     order = [name for name in names if name in named]
-    if order:
-        lines, columns = [named[name] for name in order], min(4, len(order))
-        figure.legend(lines, order, loc="outside lower center", ncols=columns)
-    figure.suptitle(literal(title), fontsize=10, fontweight="bold", x=0.01, ha="left")
+    lines, columns = [named[name] for name in order], min(4, len(order) or 1)
+    figure.legend(
+        lines, order, loc="outside upper left", ncols=columns, alignment="left",
+        title=literal(title), title_fontproperties={"size": 10, "weight": "bold"},
+    )  # fmt: skip

@@ -22,10 +22,11 @@ PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
-body {{ margin: 0 auto; max-width: 52rem; padding: 2.5rem 1.25rem 4rem; color: #37352f;
+body {{ margin: 0 auto; max-width: 62rem; padding: 2.5rem 1.25rem 4rem; color: #37352f;
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; background: #fff; }}
 h1 {{ font-size: 1.7rem; margin: 0; }}
 h2 {{ font-size: 1.1rem; margin: 2rem 0 .5rem; }}
+p {{ max-width: 50rem; }}
 .lead, .note {{ color: #6b6a66; }}
 .lead {{ margin-top: .3rem; }}
 .note {{ font-size: .85rem; }}
