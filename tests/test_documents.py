@@ -13,6 +13,10 @@ from metaopt.commands import main as command_line
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CARDS = sorted((ROOT / "checkpoints").glob("*/CARD.md"))
+RUN = [
+    pytest.param(path, id=path.name, marks=() if path == README else pytest.mark.slow)
+    for path in PAGES
+]
 SHORTER = ["--outer-steps", "2", "--quiet", "--evaluation.seeds", "0"]
 
 
@@ -62,7 +66,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", RUN)
 def test_commands_run_in_order(path, folder, capsys):
     """Those in blocks of bash; training shortened to two outer steps."""
     for words in commands(path, "bash"):
@@ -75,7 +79,7 @@ def test_commands_run_in_order(path, folder, capsys):
         assert not code, (words, capsys.readouterr())
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", RUN)
 def test_python_runs(path, folder):
     for block in blocks(path, "python"):
         exec(block, {})

@@ -195,6 +195,7 @@ def here(monkeypatch, capsys, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_recipe_and_then_a_finished_run(here, tmp_path):
     chosen = ["--estimators", "nres", "full_es", "--budget", 500]
     code, out, _ = here("diagnose", "tiny", *chosen)

@@ -100,6 +100,7 @@ def test_cusum_is_pages():
         assert bool(visit.struggles) == (peak > before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["length", "struggle"])
 def test_devices_change_nothing(what):
     problem = PROBLEMS["linear_recursion"]()
@@ -127,6 +128,7 @@ def continuing(what, **values):
     return dataclasses.replace(runs.TINY, estimator=estimator)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["length", "struggle"])
 def test_a_run_goes_on_to_the_bit_and_with_more_particles(what, tmp_path):
     config = continuing(what)

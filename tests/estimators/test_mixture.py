@@ -88,6 +88,7 @@ def test_normalised_by_the_running_root_mean_square_of_the_norm():
     np.testing.assert_allclose(found[1].grad, (3 / np.sqrt(square) + 0.5) / 2, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_equals_its_parts_on_one_device_and_on_two():
     problem = linear_recursion()
     theta, key = problem.init_theta(jax.random.key(0)), jax.random.key(1)

@@ -80,6 +80,7 @@ def listed(main, name):
     return main("list").partition(name)[2]
 
 
+@pytest.mark.slow
 def test_a_negative_loss_goes_all_the_way_with_the_right_verdict(main, tmp_path):
     """SGD at the rate where it starts hardly moves: worse than Adam, whatever the sign."""
     said = main(*short("density", "--out", "runs/density"))

@@ -219,6 +219,7 @@ def quadratic(tmp_path_factory):
     return found, out, said
 
 
+@pytest.mark.slow
 def test_against_itself_a_grid_is_zero_and_a_task_of_ones_own_is_the_named_one(monkeypatch):
     monkeypatch.setattr(grids, "WIDTHS", (2,))
     monkeypatch.setattr(grids, "DEPTHS", (1,))

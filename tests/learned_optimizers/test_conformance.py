@@ -107,6 +107,7 @@ def test_state_is_its_own(name, x64):
         tx.init(grads)  # theta is still there
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
 @pytest.mark.parametrize("name", EVERY)
 def test_sharded_is_as_whole(name, axis_type):
@@ -134,6 +135,7 @@ def test_sharded_is_as_whole(name, axis_type):
     jax.tree.map(near, params, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_inside_shard_map_and_scan(name):
     """Started inside, where JAX follows which values vary over devices; traced, not run."""
@@ -300,6 +302,7 @@ LEAVES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_leaves_of_every_kind(name):
     """Those that optax.adam moves move as it does; counters and masks stay."""

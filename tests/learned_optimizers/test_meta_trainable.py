@@ -58,6 +58,7 @@ MECHANISMS = {
 """One estimator of each kind: the others of the ES family are `gpes` too, and bptt is tbptt."""
 
 
+@pytest.mark.weekly
 @pytest.mark.parametrize("name", LEARNED_OPTIMIZERS)
 @pytest.mark.parametrize("estimator", MECHANISMS)
 def test_every_estimator_takes_it(name, estimator):
@@ -73,6 +74,7 @@ def test_every_estimator_takes_it(name, estimator):
     assert sizes(after) == sizes(state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sgd", "gated_adam", "velo"])
 @pytest.mark.parametrize("estimator", MECHANISMS)
 def test_every_estimator_takes_it_in_double_precision(name, estimator):

@@ -59,6 +59,7 @@ def near(a, b, rtol=1e-4, atol=1e-7):
     jax.tree.map(check, a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNED_OPTIMIZERS)
 def test_every_tensor_everywhere(name):
     """All ranks, dtypes and containers; state that stays what it is."""
@@ -81,6 +82,7 @@ def test_every_tensor_everywhere(name):
     assert all(np.isfinite(np.float32(leaf)).all() for leaf in jax.tree.leaves(updates))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNED_OPTIMIZERS)
 def test_scanned_mapped_and_sharded(name):
     """Three scanned steps under two thetas at once are those of one, sharded over four devices."""

@@ -201,6 +201,7 @@ def test_a_theta_that_is_not_finite_is_refused_wherever_it_is_read(exported, mai
         assert code == 2 and "is not finite (log_lr)" in errors and errors.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_anothers_theta(folder, main):
     """Its first checkpoint is before any update: a rate of 0 in the warm-up's first step."""
     again = ["train", "tiny", "--start-from", "runs/small", "--out", "runs/on", "--quiet"]

@@ -84,6 +84,7 @@ def test_a_direction_that_is_kept_is_es_single_without_smoothing():
     np.testing.assert_allclose(grads[0], grads[1], rtol=0.05)
 
 
+@pytest.mark.slow
 def test_hyperparameters_train_the_network_that_widths_cut_out():
     """Equal rates: optax's momentum on the small network, units of the others left as they were."""
     problem = tune_hyperparameters(width=10, batch_size=8)
@@ -211,6 +212,7 @@ def test_the_sum_of_the_reactants_is_kept_and_the_path_is_robertsons():
     assert (losses < 1).all() and losses[0] < losses[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [NRES(particles=2, horizon=4, window=2), BPTT(particles=2)])
 def test_a_stiff_ode_is_trained_on_one_device_and_refused_on_several(options):
     """As a run does it, with a mesh: diffrax does not work within jax.shard_map."""

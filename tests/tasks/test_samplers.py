@@ -11,6 +11,7 @@ from metaopt.tasks.samplers import SAMPLERS
 from metaopt.tasks.zoo import FAMILIES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", SAMPLERS)
 def test_members_are_tasks_and_fixed_by_the_seed(family):
     texts = sample_tasks(family, 2, seed=3, flops_at_most=1e9)

@@ -22,6 +22,7 @@ class State(NamedTuple):
     arrays: list[jnp.ndarray]
 
 
+@pytest.mark.slow
 def test_saves_do_not_grow_the_process(tmp_path):
     """Without `keep_flat` 390 blocks of each stay, 250 for the metrics and 4 an array."""
     with Checkpoints(tmp_path, keep=2) as checkpoints:

@@ -45,6 +45,7 @@ def test_a_problem_of_ones_own_resumes_to_the_bit(tmp_path):
     assert "mine by nres" in repr(whole)
 
 
+@pytest.mark.slow
 def test_a_task_and_an_optimizer_of_ones_own(tmp_path):
     run = metaopt.train(TINY, task=quadratic(dim=2), optimizer=sgd(), out=tmp_path / "run", **MINE)
     assert run.finished and run.theta["rates"]["log"].shape == ()

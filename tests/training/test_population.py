@@ -21,6 +21,7 @@ def of(thetas, particles=4, steps=13, **stein):
     return dataclasses.replace(TINY, outer=outer, estimator=estimator, outer_steps=steps)
 
 
+@pytest.mark.slow
 def test_a_killed_and_resumed_population_ends_with_the_same_bits(tmp_path):
     whole = loop.train(of(3), tmp_path / "whole")
     loop.train(of(3), tmp_path / "halves", should_stop=after(3))
@@ -70,6 +71,7 @@ def second_update(tx, theta, grads):
     return updates
 
 
+@pytest.mark.slow
 def test_more_particles_join_a_population(tmp_path):
     loop.train(of(2, steps=5), tmp_path)
     said = []
