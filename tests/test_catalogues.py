@@ -102,6 +102,7 @@ def test_gated_adam_starts_as_scheduled_adam_and_leaves_what_has_no_gradient():
         assert (np.asarray(updates[name])[grad != 0] != 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in TASKS if not isinstance(TASKS[n], partial)])
 def test_task(name):
     """Batches of every split, a loss that a gradient step lowers, the whole split without a key."""

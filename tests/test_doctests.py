@@ -6,6 +6,8 @@ import importlib
 import pytest
 from test_layout import MODULES
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_examples(name):

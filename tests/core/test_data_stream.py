@@ -16,6 +16,8 @@ from metaopt.tasks import TASKS, datasets
 from metaopt.training.experiment import build
 from metaopt.training.loop import train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("rows", [1, 3, 4, 7])
 def test_every_epoch_has_every_row_once_in_an_order_of_its_own(rows):

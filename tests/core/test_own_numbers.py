@@ -12,6 +12,8 @@ import metaopt
 from metaopt import estimators
 from metaopt.core.own_numbers import own_numbers
 
+pytestmark = pytest.mark.slow
+
 
 def test_draws_are_the_same_under_any_setting():
     draw = own_numbers()(lambda: jax.jit(lambda: jax.random.normal(jax.random.key(1), (3,)))())
@@ -43,7 +45,6 @@ def test_a_run_keeps_its_own_numbers(setting, tmp_path):
     assert jnp.isfinite(whole.theta["log_lr"])
 
 
-@pytest.mark.slow
 def test_double_precision_changes_no_recipe(tmp_path):
     """One whose data, sizes and networks are drawn; compared loss by loss, and the report's."""
     config = dataclasses.replace(metaopt.recipe("small_scheduled_adam"), outer_steps=2)

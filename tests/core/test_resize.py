@@ -19,6 +19,8 @@ from metaopt.parallel.sharding import particle_mesh
 from metaopt.tasks import linear_recursion
 from metaopt.training.loop import train
 
+pytestmark = pytest.mark.slow
+
 PROBLEM = linear_recursion(loss="quadratic")
 TX = optax.sgd(1e-2)
 

@@ -21,6 +21,8 @@ from metaopt.estimators import NRES
 from metaopt.parallel.sharding import particle_mesh
 from metaopt.tasks import linear_recursion
 
+pytestmark = pytest.mark.slow
+
 HORIZON, WINDOW, DIM, SIGMA = 8, 2, 3, 0.3
 BUDGET = 400_000
 THETA = jnp.array([0.3, -0.2, 0.5])
@@ -195,7 +197,6 @@ def here(monkeypatch, capsys, tmp_path):
     return run
 
 
-@pytest.mark.slow
 def test_a_recipe_and_then_a_finished_run(here, tmp_path):
     chosen = ["--estimators", "nres", "full_es", "--budget", 500]
     code, out, _ = here("diagnose", "tiny", *chosen)

@@ -13,6 +13,8 @@ from metaopt.commands import main as command_line
 from metaopt.diagnosis.noises import NoiseRow, compare_noises
 from metaopt.estimators import nres
 
+pytestmark = pytest.mark.slow
+
 
 def test_variances_of_the_mean_estimate_are_those_on_paper():
     """Eight pairs in eight phases, a linear loss of eight numbers with |g| = 1.

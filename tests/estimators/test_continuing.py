@@ -17,6 +17,8 @@ from metaopt.tasks import PROBLEMS
 from metaopt.training.experiment import build
 from metaopt.training.loop import train
 
+pytestmark = pytest.mark.slow
+
 HORIZON, WINDOW, CHANCE = 4, 2, 0.5
 
 
@@ -100,7 +102,6 @@ def test_cusum_is_pages():
         assert bool(visit.struggles) == (peak > before)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("what", ["length", "struggle"])
 def test_devices_change_nothing(what):
     problem = PROBLEMS["linear_recursion"]()
@@ -128,7 +129,6 @@ def continuing(what, **values):
     return dataclasses.replace(runs.TINY, estimator=estimator)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("what", ["length", "struggle"])
 def test_a_run_goes_on_to_the_bit_and_with_more_particles(what, tmp_path):
     config = continuing(what)

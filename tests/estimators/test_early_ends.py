@@ -16,6 +16,8 @@ from metaopt.estimators.population import Population
 from metaopt.parallel.sharding import particle_mesh
 from metaopt.tasks import linear_recursion
 
+pytestmark = pytest.mark.slow
+
 HORIZON, WINDOW, THETA, SIGMA = 8, 2, jnp.float32(0.75), 0.05
 ES = ("es_single", "full_es", "gpes", "nres", "pes", "truncated_es")
 
@@ -236,7 +238,6 @@ def test_an_end_that_means_nothing_is_refused(change, said):
     assert said in str(error.value)
 
 
-@pytest.mark.slow
 def test_a_run_resumes_to_the_bit_and_with_more_particles(tmp_path):
     options = NRES(particles=4, horizon=8, window=2, sigma=0.1)
     more = dataclasses.replace(options, particles=6)

@@ -23,6 +23,8 @@ from metaopt.estimators.mixture import mixture
 from metaopt.estimators.shaping import shaped_differences, weigh_differences
 from metaopt.parallel.sharding import over_particles, particle_mesh
 
+pytestmark = pytest.mark.slow
+
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 3})
 
 SHAPINGS = ("raw", "standardise", "centered_rank")

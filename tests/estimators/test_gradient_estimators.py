@@ -17,6 +17,8 @@ from metaopt.learned_optimizers import sgd
 from metaopt.parallel.sharding import particle_mesh
 from metaopt.tasks import influence_balancing, linear_recursion, quadratic
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["bptt", "forward", "tbptt", "uoro"]
 RUNS = 20_000
 

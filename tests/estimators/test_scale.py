@@ -19,6 +19,8 @@ from metaopt.estimators.kernel import Rollout
 from metaopt.parallel.sharding import particle_mesh
 from metaopt.training.loop import train
 
+pytestmark = pytest.mark.slow
+
 D = 3000
 THETA = {"a": jnp.linspace(-1.0, 1.0, D - 5), "b": jnp.ones(5)}
 

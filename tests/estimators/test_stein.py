@@ -11,6 +11,8 @@ from metaopt.estimators import nres
 from metaopt.estimators.stein import direction, population_of, stein
 from metaopt.tasks import lorenz
 
+pytestmark = pytest.mark.slow
+
 SHAPE = {"particles": 3, "horizon": 8, "window": 2, "sigma": 0.05}
 
 
@@ -113,7 +115,6 @@ def test_another_number_of_thetas_is_refused():
         population_of(problem, 0)
 
 
-@pytest.mark.slow
 def test_particles_may_be_added():
     problem = lorenz(test_starts=2)
     thetas, key = population_of(problem, 2).init_theta(jax.random.key(0)), jax.random.key(1)

@@ -15,6 +15,8 @@ from metaopt.learned_optimizers import LEARNED_OPTIMIZERS
 from metaopt.pretrained.gains import changes_in
 from metaopt.tasks import TASKS
 
+pytestmark = pytest.mark.slow
+
 
 def _task(loss, start, data=lambda: {name: np.zeros(1, np.float32) for name in SPLITS}) -> Task:
     return Task(
@@ -80,7 +82,6 @@ def listed(main, name):
     return main("list").partition(name)[2]
 
 
-@pytest.mark.slow
 def test_a_negative_loss_goes_all_the_way_with_the_right_verdict(main, tmp_path):
     """SGD at the rate where it starts hardly moves: worse than Adam, whatever the sign."""
     said = main(*short("density", "--out", "runs/density"))
@@ -162,7 +163,6 @@ def test_a_baseline_that_reaches_0_is_no_division(main):
     assert "mean test loss than tuned adam" in said
 
 
-@pytest.mark.slow
 def test_every_task_of_a_mixture_is_evaluated_listed_and_named(main, tmp_path):
     mixture = ("--mixture", "below", "quadratic dim=9")
     said = main(*short("quadratic", *mixture, "--out", "runs/mix"))

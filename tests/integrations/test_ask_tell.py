@@ -19,6 +19,8 @@ from metaopt.training import loop
 from metaopt.training.run_directory import RunDirectory
 from metaopt.training.search import search, tell_losses
 
+pytestmark = pytest.mark.slow
+
 PAIRS = {"particles": 3, "sigma": 0.1}
 SEARCHES = ("evosax:CMA_ES", "evosax:PSO", "evosax:Open_ES", "cma:CMA", "nevergrad:TBPSA")
 ALL = (*SEARCHES, "pypop7:MAES")

@@ -79,6 +79,7 @@ def counted_step(tx, **jit_options):
     return step, traces
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("x64", [False, True])
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.filterwarnings("ignore::metaopt.OutsideTrainedRange")
@@ -158,6 +159,7 @@ def test_inside_shard_map_and_scan(name):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_survives_accidents(name):
     """Steps again after enormous, tiny and no gradients at all, and after losses that are none."""

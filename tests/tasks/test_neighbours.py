@@ -25,6 +25,8 @@ from metaopt.tasks import (
     tune_hyperparameters,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def run(problem, theta, steps, data=(), seed=0):
     state = problem.init(theta, data, steps, jax.random.key(seed))
@@ -84,7 +86,6 @@ def test_a_direction_that_is_kept_is_es_single_without_smoothing():
     np.testing.assert_allclose(grads[0], grads[1], rtol=0.05)
 
 
-@pytest.mark.slow
 def test_hyperparameters_train_the_network_that_widths_cut_out():
     """Equal rates: optax's momentum on the small network, units of the others left as they were."""
     problem = tune_hyperparameters(width=10, batch_size=8)
@@ -127,7 +128,6 @@ def test_hyperparameters_train_the_network_that_widths_cut_out():
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("solved", [100.0, 0.15])
 def test_strings_grow_by_one_after_so_many_were_copied(solved, monkeypatch):
     """Where every string is taken for solved; where none is, they stay: these weights guess."""
@@ -212,7 +212,6 @@ def test_the_sum_of_the_reactants_is_kept_and_the_path_is_robertsons():
     assert (losses < 1).all() and losses[0] < losses[-1]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("options", [NRES(particles=2, horizon=4, window=2), BPTT(particles=2)])
 def test_a_stiff_ode_is_trained_on_one_device_and_refused_on_several(options):
     """As a run does it, with a mesh: diffrax does not work within jax.shard_map."""

@@ -14,6 +14,8 @@ from metaopt import LearnedOptimizer, UserError
 from metaopt.estimators import NRES, nres
 from metaopt.tasks import linear_recursion, quadratic
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = NRES(particles=4, horizon=8, window=2, sigma=0.1)
 MINE = {"name": "mine", "estimator": OPTIONS, "quiet": True}
 
@@ -45,7 +47,6 @@ def test_a_problem_of_ones_own_resumes_to_the_bit(tmp_path):
     assert "mine by nres" in repr(whole)
 
 
-@pytest.mark.slow
 def test_a_task_and_an_optimizer_of_ones_own(tmp_path):
     run = metaopt.train(TINY, task=quadratic(dim=2), optimizer=sgd(), out=tmp_path / "run", **MINE)
     assert run.finished and run.theta["rates"]["log"].shape == ()

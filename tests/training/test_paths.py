@@ -9,6 +9,8 @@ from runs import TINY
 import metaopt
 from metaopt.commands.main import main
 
+pytestmark = pytest.mark.slow
+
 NAMES = {
     "patterns": "proj [old] *? {a,b} \\",
     "markup": "[red]x[bold] [] [link=x] $HOME %s ~",

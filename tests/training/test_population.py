@@ -14,6 +14,8 @@ from metaopt.training import loop
 from metaopt.training.experiment import build
 from metaopt.training.whole_episodes import best_by_validation
 
+pytestmark = pytest.mark.slow
+
 
 def of(thetas, particles=4, steps=13, **stein):
     outer = dataclasses.replace(TINY.outer, population=thetas, stein=SteinConfig(**stein))
@@ -21,7 +23,6 @@ def of(thetas, particles=4, steps=13, **stein):
     return dataclasses.replace(TINY, outer=outer, estimator=estimator, outer_steps=steps)
 
 
-@pytest.mark.slow
 def test_a_killed_and_resumed_population_ends_with_the_same_bits(tmp_path):
     whole = loop.train(of(3), tmp_path / "whole")
     loop.train(of(3), tmp_path / "halves", should_stop=after(3))
@@ -71,7 +72,6 @@ def second_update(tx, theta, grads):
     return updates
 
 
-@pytest.mark.slow
 def test_more_particles_join_a_population(tmp_path):
     loop.train(of(2, steps=5), tmp_path)
     said = []

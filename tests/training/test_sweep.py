@@ -15,6 +15,8 @@ from metaopt.core.interval import interval
 from metaopt.estimators import NRES, PES
 from metaopt.tasks import linear_recursion
 
+pytestmark = pytest.mark.slow
+
 SIZES = {"particles": 4, "horizon": 8, "window": 2, "sigma": 0.1}
 RETURN = Metric("return", higher_is_better=True)
 PROBLEM = linear_recursion(dim=3)._replace(

@@ -35,6 +35,7 @@ SMALL_DIGITS = Config(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config, devices", [(TINY, 1), (SMALL_DIGITS, 2)], ids=["tiny", "digits"])
 def test_a_run_cut_in_pieces_ends_with_the_same_bits(tmp_path, config, devices):
     mesh = particle_mesh(devices)
@@ -78,6 +79,7 @@ def test_a_finished_run_can_be_taken_further(tmp_path):
     assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_schedules_horizons_and_test_losses_resume_to_the_bit_too(tmp_path):
     estimator = GPES(
         particles=4,
