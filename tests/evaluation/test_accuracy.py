@@ -7,6 +7,7 @@ import pytest
 
 import metaopt
 from metaopt import Task, UserError
+from metaopt.config.schema import innermost
 from metaopt.evaluation import tables, words
 from metaopt.evaluation.evaluate import measure
 from metaopt.evaluation.inputs import trained_on
@@ -93,6 +94,10 @@ def test_the_page_says_what_meta_training_took():
     )  # fmt: skip
     assert "mlp-digits: meta-trained once, with seed 0: 800 outer steps" in found.to_html()
     assert found.machine in found.to_html() and "jax 0." in found.machine
+
+
+def test_a_mixture_with_weighed_losses_says_its_tasks():
+    assert "digits_mlp_32" in [innermost(one).name for one in trained_on("general").tasks]
 
 
 @pytest.mark.parametrize("name", ["digits_mlp", "digits_cnn", "small_mlps"])
