@@ -11,6 +11,7 @@ every weight decay and both schedules, which makes a `Setting` of each combinati
 
 import itertools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -201,6 +202,22 @@ def baseline_of(name: str) -> Baseline:
         )
     swept = [f"{one}{COSINE}" for one in shipped() if takes_rate(_rule_of(one))]
     return choose("baseline", name, {**known, **dict.fromkeys(swept)})  # which says what is valid
+
+
+def by_label(names: Sequence[str]) -> dict[str, str]:
+    """Baselines by what tables call them: a trained one by its folder's name, not the whole path.
+
+    Examples:
+      >>> by_label(["adam", "runs/mine_cosine"])
+      {'adam': 'adam', 'mine_cosine': 'runs/mine_cosine'}
+      >>> list(by_label(["runs/a/mine_cosine", "runs/b/mine_cosine"]))
+      ['runs/a/mine_cosine', 'runs/b/mine_cosine']
+    """
+    names = list(dict.fromkeys(names))
+    folder = lambda name: Path(name.removesuffix(COSINE)).resolve().name
+    short = [f"{folder(one)}{COSINE}" if one.endswith(COSINE) else one for one in names]
+    is_one = lambda label: short.count(label) == 1
+    return {label if is_one(label) else one: one for label, one in zip(short, names, strict=True)}
 
 
 def _rule_of(trained: str) -> str:

@@ -20,7 +20,14 @@ from metaopt.core.files import disk_fault, make_folder
 from metaopt.core.own_numbers import are_double, own_numbers
 from metaopt.core.types import Task
 from metaopt.evaluation import grids
-from metaopt.evaluation.baselines import RATES, baseline, baseline_of, settings_of, stacked
+from metaopt.evaluation.baselines import (
+    RATES,
+    baseline,
+    baseline_of,
+    by_label,
+    settings_of,
+    stacked,
+)
 from metaopt.evaluation.inputs import (
     Trained,
     TrainedOn,
@@ -170,7 +177,8 @@ def measure(
       tasks, baselines, num_steps, seeds, rates, tune, split: see `evaluate`.
       grid, anew, on_progress: see `evaluate`.
     """
-    swept = {name: baseline(name) for name in dict.fromkeys(baselines)}
+    called = by_label(baselines)
+    swept = {label: baseline(name) for label, name in called.items()}
     shipped = shipped or SuiteCurves()
     check(trained, swept, seeds, rates, split)
     made = tasks_by_label(tasks, known)
@@ -182,7 +190,7 @@ def measure(
     every, (reference, *_) = measured_every(T), swept
     alone = lambda theta: jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], theta)
     thetas = {name: alone(theta) for name, (_, theta) in trained.items()}
-    settings = {name: settings_of(name, rates, tune) for name in swept}
+    settings = {label: settings_of(name, rates, tune) for label, name in called.items()}
     thetas |= {name: stacked(of) for name, of in settings.items()}
     rules = {name: optimizer for name, (optimizer, _) in trained.items()} | swept
     lengths = (T,) if is_at_one_length else horizons_of(T)
@@ -201,8 +209,8 @@ def measure(
         of = task, rules[name], thetas[name], data
         if kept := _usable(shipped, label, name, trials.get(label, {}), count, T):
             used.append(name)
-            return kept_trial(*of, kept.loss, kept.accuracy, T)
-        one = baseline_of(name) if name in swept else None
+            return kept_trial(*of, kept.loss, kept.accuracy, T, cache, anew)
+        one = baseline_of(called[name]) if name in swept else None
         constant = one is not None and one.schedule is None and settings[name][0].cosine is None
         trial, _ = run_trial(
             *of, horizons=horizons[-1:] if constant else horizons, every=every, seeds=count,

@@ -23,6 +23,9 @@ KEY_OF_EVALUATION = 0x6D657461
 MOST_ROWS = 512
 """A split with more rows is measured on so many of them, the same at every measurement."""
 
+TIMED = 100
+"""Steps whose time is taken."""
+
 
 def compiler_options() -> dict[str, int] | None:
     """XLA's level 1 on a CPU: higher ones take twice as long to compile and run no faster."""
@@ -127,23 +130,26 @@ def start_of(task, optimizer, theta, data, key) -> inner.TrainingState:
     return jax.eval_shape(lambda: problem.init(theta, data, 1, key))
 
 
-def seconds_per_step(
-    task: Task, optimizer: LearnedOptimizer, theta: Theta, data: PyTree, key: Key, steps: int = 100
-) -> float:
-    """The time of an inner step of one run alone, without measurements: the best of three."""
+def timed_steps(
+    task: Task, optimizer: LearnedOptimizer, theta: Theta, data: PyTree, key: Key
+) -> jax.stages.Lowered:
+    """`TIMED` inner steps of one run alone, without measurements, for `seconds_per_step`."""
     problem = _training(task, optimizer)
 
     def advance(theta, data, key):
-        state = problem.init(theta, data, steps, key)
+        state = problem.init(theta, data, TIMED, key)
         step = lambda i, state: problem.step(theta, state, data)[0]
-        return jax.lax.fori_loop(0, steps, step, state).params
+        return jax.lax.fori_loop(0, TIMED, step, state).params
 
-    compiled = (
-        jax.jit(advance, compiler_options=compiler_options()).lower(theta, data, key).compile()
-    )
+    return jax.jit(advance, compiler_options=compiler_options()).lower(theta, data, key)
+
+
+def seconds_per_step(steps: jax.stages.Lowered, *arguments: PyTree) -> float:
+    """The time of one of `timed_steps`: the best of three."""
+    compiled = steps.compile()
     times = []
     for _ in range(3):
         start = time.perf_counter()
-        jax.block_until_ready(compiled(theta, data, key))
-        times.append((time.perf_counter() - start) / steps)
+        jax.block_until_ready(compiled(*arguments))
+        times.append((time.perf_counter() - start) / TIMED)
     return min(times)

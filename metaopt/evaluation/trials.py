@@ -26,6 +26,7 @@ from metaopt.evaluation.runs import (
     runs_of,
     seconds_per_step,
     start_of,
+    timed_steps,
 )
 
 LONGER = 4
@@ -151,7 +152,8 @@ def run_trial(
         for name, values in measured.items():
             curves[f"{name}/{h}"] = np.asarray(values)[:, :, : h // every + 1]
     theta = jax.tree.map(lambda leaf: leaf[0], thetas)
-    seconds = seconds_per_step(task, optimizer, theta, data, keys[0])
+    timed = timed_steps(task, optimizer, theta, data, keys[0])
+    seconds = seconds_per_step(timed, theta, data, keys[0])
     state = start_of(task, optimizer, theta, data, keys[0])
     trial = _trial(curves, seconds, bytes_of(state.opt_state), bytes_of(state.params))
     if file is not None:
@@ -167,17 +169,25 @@ def kept_trial(
     losses: np.ndarray,
     accuracies: np.ndarray | None,
     num_steps: int,
+    cache: Path | None = None,
+    anew: bool = False,
 ) -> Trial:
-    """A trial of runs whose curves are known already; its costs are measured here.
+    """A trial of runs whose curves are known already; its costs are measured here, once.
 
     Args:
       task, optimizer, thetas, data: as in `run_trial`.
       losses, accuracies: ``[M, seeds, points + 1, 3]`` of runs of ``num_steps``.
       num_steps: that.
+      cache, anew: as in `run_trial`.
     """
     key = jax.random.key(KEY_OF_EVALUATION)
     theta = jax.tree.map(lambda leaf: leaf[0], thetas)
-    seconds = seconds_per_step(task, optimizer, theta, data, key)
+    timed = timed_steps(task, optimizer, theta, data, key)
+    file = cache and cache / f"{store.digest(timed.as_text(), (), ())}.npz"
+    stored = None if file is None or anew else store.read(file, {}, facts=1)
+    seconds = stored[1][0] if stored else seconds_per_step(timed, theta, data, key)
+    if file is not None and stored is None:
+        store.write(file, {}, [seconds])
     state = start_of(task, optimizer, theta, data, key)
     measures = {} if accuracies is None else {num_steps: accuracies}
     sizes = bytes_of(state.opt_state), bytes_of(state.params)
