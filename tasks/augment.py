@@ -65,7 +65,8 @@ def augment(
     Raises:
       ValueError: for a value out of its range, or a ``scale_range`` without ``rescale``.
       UserError: for a task that there is not; and from ``batch`` for an option that has nothing to
-        change: data where the task has none, labels where its batches have none.
+        change: data where the task has none, labels where its batches have none; from ``loss``
+        where it does not read them.
 
     Examples:
       >>> plain, wild = augment(task="quadratic"), augment(task="quadratic", rescale="global")
@@ -141,6 +142,9 @@ def augment(
 
     def measured(measure):
         def of(config, params, batch, key):
+            if label_noise and measure is plain.loss:
+                read = _reads_labels(measure, config.member, params, batch, key)
+                require("label_noise", read, "loss that depends on its labels")
             params = scaled(config, params, 1)
             if narrow is not None:
                 params, batch = _rounded(params, narrow), _rounded(batch, narrow)
@@ -187,6 +191,19 @@ def _scales(params: PyTree, rescale: str, most: float, key: jax.Array) -> PyTree
 
 def _is_label(path) -> bool:
     return bool(path) and getattr(path[-1], "key", getattr(path[-1], "name", "")) == "label"
+
+
+def _reads_labels(measure, member: PyTree, params: PyTree, batch: PyTree, key: jax.Array) -> bool:
+    """Whether a loss computes anything with the labels that it is given."""
+    arguments = (member, params, batch, key)
+    jaxpr = jax.make_jaxpr(measure)(*arguments).jaxpr
+    read = {id(variable) for equation in jaxpr.eqns for variable in equation.invars}
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(arguments)]
+    return any(
+        id(variable) in read
+        for path, variable in zip(paths, jaxpr.invars, strict=True)
+        if _is_label(path)
+    )
 
 
 def _labels(rows: PyTree) -> list[Any]:

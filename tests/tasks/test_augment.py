@@ -176,6 +176,19 @@ def test_an_option_that_changes_nothing_is_refused(text, lacks):
         task.batch(task.data(), task.sample(KEY), "train", KEY)
 
 
+def test_labels_that_a_loss_does_not_read_are_refused():
+    """An autoencoder's batches have labels; its loss computes nothing with them."""
+    for name, reads in (("digits_mlp:hidden=[4]", True), ("digits_autoencoder_32x32x32", False)):
+        task = augment(task=name, label_noise=0.1)
+        member = task.sample(KEY)
+        params, batch = task.init(member, KEY), task.batch(task.data(), member, "train", KEY)
+        if reads:
+            assert np.isfinite(task.loss(member, params, batch, KEY))
+            continue
+        with pytest.raises(UserError, match="no loss that depends on its labels"):
+            task.loss(member, params, batch, KEY)
+
+
 def test_data_may_be_numpys():
     """As a task of one's own has it; traced or not."""
     task = augment(task=line_fit(), data_fraction=0.5)
