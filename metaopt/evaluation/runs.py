@@ -11,7 +11,7 @@ from metaopt.core import inner
 from metaopt.core.sizes import bytes_of
 from metaopt.core.types import Key, LearnedOptimizer, PyTree, Task, Theta, UnrolledProblem
 from metaopt.core.unroll import unroll
-from metaopt.parallel.chunks import in_chunks
+from metaopt.parallel.chunks import bytes_in_work, in_chunks
 
 Judged = Callable[[PyTree, PyTree], PyTree]
 
@@ -80,8 +80,9 @@ def runs_of(
         thetas_count, seeds = len(jax.tree.leaves(thetas)[0]), len(keys)
         pick = lambda i: jax.tree.map(lambda leaf: leaf[i], thetas)
         start = jax.eval_shape(lambda: problem.init(pick(0), data, horizon, keys[0]))
-        # Gradients and what is in work are about as much again.
+        # Gradients are about as much again as the state.
         size = 2 * bytes_of((start.params, start.opt_state))
+        size += bytes_in_work(problem.step, pick(0), start, data)
         if thetas_count == 1:  # one theta, not a copy for each run
             theta = pick(0)
             one = lambda key: run(theta, key, data, horizon, count)
