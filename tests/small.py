@@ -47,3 +47,10 @@ def made_or_skipped(make, *arguments):
         if not any(said in str(error) for said in missing):
             raise
         pytest.skip(str(error))
+
+
+def weekly_but(slow, names):
+    """To parametrise by: a few names in the tier ``slow``, all others in the weekly one."""
+    assert set(slow) <= set(names)
+    tier = lambda name: pytest.mark.slow if name in slow else pytest.mark.weekly
+    return [pytest.param(name, marks=tier(name)) for name in names]

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from small import made
+from small import made, weekly_but
 
 import metaopt
 from metaopt.learned_optimizers import (
@@ -262,8 +262,7 @@ def test_rates_of_every_kind():
             celo2(learning_rate=bad)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(NAMES))
+@pytest.mark.parametrize("name", weekly_but(["adafac_mlp", "gated_muon"], sorted(NAMES)))
 def test_how_tensors_are_worked_on_changes_nothing(name, monkeypatch):
     """Many of one shape, which are put together, and a large one, which is cut in slices."""
     key = jax.random.key(1)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small import made, specs
+from small import made, specs, weekly_but
 
 from metaopt import Task, estimators, inner, outer, unroll
 from metaopt.learned_optimizers import LEARNED_OPTIMIZERS
@@ -22,8 +22,7 @@ def tiny_task():
     )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", LEARNED_OPTIMIZERS)
+@pytest.mark.parametrize("name", weekly_but(["velo", "celo2", "gated_muon"], LEARNED_OPTIMIZERS))
 def test_derivatives_agree_with_differences(name):
     """Backpropagation through an episode of three steps against central differences."""
     optimizer, theta = made(name)
@@ -74,8 +73,7 @@ def test_every_estimator_takes_it(name, estimator):
     assert sizes(after) == sizes(state)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["sgd", "gated_adam", "velo"])
+@pytest.mark.parametrize("name", weekly_but(["velo"], ["sgd", "gated_adam", "velo"]))
 @pytest.mark.parametrize("estimator", MECHANISMS)
 def test_every_estimator_takes_it_in_double_precision(name, estimator):
     """A program with ``jax_enable_x64``: theta and the outer optimizer stay float32."""
