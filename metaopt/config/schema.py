@@ -58,7 +58,7 @@ class OuterConfig:
     eps_root: float | None = None
     """Added to the second moment under the root, by adam and adamw; 0 if not given."""
     frozen: tuple[str, ...] = ()
-    """Parts of theta that stay as they start, by path: rule, or scheduler/start."""
+    """Parts of theta that stay as they start, or at a number: rule, scheduler/start=0.5."""
     population: int = 1
     """Thetas, each with all the particles; several push each other apart, and the best by
     validation is what the run leaves behind."""

@@ -39,7 +39,13 @@ from metaopt.estimators.mixture import mixture
 from metaopt.estimators.options import Options
 from metaopt.estimators.stein import population_of, stein
 from metaopt.integrations.searches import require_known
-from metaopt.training.outer_optimizer import at_least, frozen, of_each, outer_optimizer
+from metaopt.training.outer_optimizer import (
+    at_least,
+    frozen,
+    of_each,
+    outer_optimizer,
+    starting_at,
+)
 from metaopt.training.save import flat_theta
 
 
@@ -144,6 +150,8 @@ def build(config: Config, own: Own = NOTHING) -> Experiment:
     tx = own.tx or outer_optimizer(config.outer)
     if config.outer.frozen:
         tx = frozen(tx, config.outer.frozen, problem)
+        start = starting_at(problem.init_theta, config.outer.frozen)
+        problem = problem._replace(init_theta=start)
     if own.tx or config.outer.frozen:
         tx = on_tree(tx, vector)
     is_named = training is not None and not own.optimizer

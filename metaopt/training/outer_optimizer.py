@@ -1,5 +1,6 @@
 """The outer optimizer: what moves theta along an estimate."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -11,7 +12,7 @@ from metaopt.config.registry import choose
 from metaopt.config.schema import OuterConfig
 from metaopt.core.errors import UserError
 from metaopt.core.theta import theta_paths
-from metaopt.core.types import UnrolledProblem
+from metaopt.core.types import Theta, UnrolledProblem
 
 OUTER_OPTIMIZERS = {
     "adam": optax.adam,
@@ -81,12 +82,13 @@ def frozen(
 
     Args:
       tx: the outer optimizer.
-      parts: paths in theta, such as ``"rule"`` or ``"scheduler/start"``.
+      parts: paths in theta, such as ``"rule"`` or ``"scheduler/start=0.5"``.
       problem: whose theta it is.
 
     Raises:
       UserError: for an unknown part, or where nothing is left to train.
     """
+    parts = tuple(held(parts))
     theta = jax.eval_shape(problem.init_theta, jax.random.key(0))
     # "a/b/c" has the prefixes "a", "a/b" and "a/b/c".
     paths = {path: path.split("/") for path in theta_paths(theta)}
@@ -101,6 +103,49 @@ def frozen(
         {"learned": tx, "frozen": optax.set_to_zero()},
         jax.tree.unflatten(jax.tree.structure(theta), labels),
     )
+
+
+def held(parts: tuple[str, ...]) -> dict[str, float | None]:
+    """Frozen parts of theta, and the number that each of them is held at, if it is said.
+
+    Examples:
+      >>> held(("rule", "scheduler/start=0.5"))
+      {'rule': None, 'scheduler/start': 0.5}
+    """
+    found: dict[str, float | None] = {}
+    for part in parts:
+        path, is_said, number = part.partition("=")
+        try:
+            found[path] = float(number) if is_said else None
+        except ValueError:
+            found[path] = math.nan
+        if is_said and not math.isfinite(found[path]):
+            raise UserError(f"outer.frozen takes PATH or PATH=NUMBER, finite, got {part!r}.")
+    return found
+
+
+def starting_at(
+    init_theta: Callable[[jax.Array], Theta], parts: tuple[str, ...]
+) -> Callable[[jax.Array], Theta]:
+    """Theta's start with the frozen parts at the numbers that they are held at.
+
+    Examples:
+      >>> start = starting_at(lambda key: {"rule": jnp.ones(2), "rate": jnp.ones(())}, ("rate=3",))
+      >>> float(start(jax.random.key(0))["rate"])
+      3.0
+    """
+    numbers = {path: at for path, at in held(parts).items() if at is not None}
+
+    def init(key: jax.Array) -> Theta:
+        theta = init_theta(key)
+        leaves, structure = jax.tree.flatten(theta)
+        for i, path in enumerate(theta_paths(theta)):
+            for prefix, number in numbers.items():
+                if f"{path}/".startswith(f"{prefix}/"):
+                    leaves[i] = jnp.full_like(leaves[i], number)
+        return jax.tree.unflatten(structure, leaves)
+
+    return init if numbers else init_theta
 
 
 def of_each(tx: optax.GradientTransformation) -> optax.GradientTransformation:
