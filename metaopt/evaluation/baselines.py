@@ -212,12 +212,14 @@ def by_label(names: Sequence[str]) -> dict[str, str]:
       {'adam': 'adam', 'mine_cosine': 'runs/mine_cosine'}
       >>> list(by_label(["runs/a/mine_cosine", "runs/b/mine_cosine"]))
       ['runs/a/mine_cosine', 'runs/b/mine_cosine']
+      >>> list(by_label(["runs/adam_cosine"]))  # which is not the baseline of that name
+      ['runs/adam_cosine']
     """
     names = list(dict.fromkeys(names))
     folder = lambda name: Path(name.removesuffix(COSINE)).resolve().name
     short = [f"{folder(one)}{COSINE}" if one.endswith(COSINE) else one for one in names]
-    is_one = lambda label: short.count(label) == 1
-    return {label if is_one(label) else one: one for label, one in zip(short, names, strict=True)}
+    is_free = lambda label: short.count(label) == 1 and label not in catalogue("baseline")
+    return {label if is_free(label) else one: one for label, one in zip(short, names, strict=True)}
 
 
 def _rule_of(trained: str) -> str:

@@ -146,9 +146,14 @@ class Result:
         return means.reshape(-1, len(self.rates)).min(axis=0) if len(means) > 1 else means
 
     def row(self, task: str, optimizer: str) -> Row:
-        """The numbers of an optimizer on a task."""
-        (found,) = [row for row in self.rows if (row.task, row.optimizer) == (task, optimizer)]
-        return found
+        """The numbers of an optimizer on a task.
+
+        Raises:
+          UserError: for an unknown name.
+        """
+        of_task = choose("task", task, {task: {} for task in self.tasks})
+        of_task |= {row.optimizer: row for row in self.rows if row.task == task}
+        return choose("optimizer", optimizer, of_task)
 
     def change(
         self,

@@ -143,7 +143,9 @@ def test_a_trained_optimizer_that_takes_a_rate_is_swept(with_rate):
         [with_rate], tasks=["quadratic:dim=3"], baselines=["sgd", name],
         num_steps=8, seeds=2, rates=RATES,
     )  # fmt: skip
-    assert found.row("quadratic:dim=3", name).rate in RATES
+    assert found.row("quadratic:dim=3", "mine_cosine").rate in RATES
+    with pytest.raises(UserError, match="unknown optimizer 'mine_cosin': did you mean 'mine_cosi"):
+        found.row("quadratic:dim=3", "mine_cosin")
     schedule = lambda t: RATES[1] * warmup_cosine(t, 8)
     params = {"w": jnp.arange(3.0)}
     first = lambda tx: tx.update(params, tx.init(params), params)[0]["w"]
