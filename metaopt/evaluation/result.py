@@ -151,8 +151,8 @@ class Result:
         Raises:
           UserError: for an unknown name.
         """
-        of_task = choose("task", task, {task: {} for task in self.tasks})
-        of_task |= {row.optimizer: row for row in self.rows if row.task == task}
+        choose("task", task, dict.fromkeys(self.tasks))
+        of_task = {row.optimizer: row for row in self.rows if row.task == task}
         return choose("optimizer", optimizer, of_task)
 
     def change(

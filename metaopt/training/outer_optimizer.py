@@ -116,11 +116,12 @@ def held(parts: tuple[str, ...]) -> dict[str, float | None]:
     for part in parts:
         path, is_said, number = part.partition("=")
         try:
-            found[path] = float(number) if is_said else None
+            at = float(number) if is_said else None
         except ValueError:
-            found[path] = math.nan
-        if is_said and not math.isfinite(found[path]):
+            at = math.nan
+        if at is not None and not math.isfinite(at):
             raise UserError(f"outer.frozen takes PATH or PATH=NUMBER, finite, got {part!r}.")
+        found[path] = at
     return found
 
 
