@@ -4,6 +4,7 @@ Rescaled weights, as Celo (arXiv 2501.12670) has them; less data, smaller batche
 coarser numbers.
 """
 
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -85,11 +86,7 @@ def augment(
     plain = make_task(task) if isinstance(task, str) else task
     if not isinstance(plain, Task):
         raise ValueError(f"task must be a task's name or a metaopt.Task, got {plain!r}.")
-    narrow = DTYPES[dtype] if dtype else None
-
-    def require(option, found, what):
-        if not found:
-            raise UserError(f"{option} has nothing to change in {task!r}, which has no {what}.")
+    narrow, require = DTYPES[dtype] if dtype else None, partial(_require, task)
 
     def sample(key):
         member = plain.sample(key)
@@ -160,6 +157,11 @@ def augment(
         accuracy=measured(plain.accuracy),
         outer_loss=measured(plain.outer_loss),
     )
+
+
+def _require(task: str | Task, option: str, found: Any, what: str) -> None:
+    if not found:
+        raise UserError(f"{option} has nothing to change in {task!r}, which has no {what}.")
 
 
 def _in_range(
