@@ -17,9 +17,8 @@ CACHE_BYTES = 2**21
 """Bytes of entries that are in work at once on a CPU, about: of the order of a core's cache."""
 
 REREAD = 10
-"""Accesses, before anything is fused, for each byte that is in work at once: an estimate with which
-no network that was timed (perceptrons, convolutions, recurrent, attention) is slower than another
-choice would have made it by more than a fifth."""
+"""Bytes that XLA counts as accessed, before it fuses anything, for each that is in work at once: an
+estimate, by sweeps of five networks (perceptrons, convolutions, recurrent, attention), one core."""
 
 MEMORY_SHARE = 0.7
 """Of an accelerator's free memory that entries in work may take."""

@@ -95,7 +95,7 @@ def frozen(
     prefixes = {"/".join(p[:n]): None for p in paths.values() for n in range(1, len(p) + 1)}
     for prefix in parts:
         choose("part of theta in outer.frozen", prefix, prefixes)
-    still = [any(f"{path}/".startswith(f"{prefix}/") for prefix in parts) for path in paths]
+    still = [any(_is_within(path, prefix) for prefix in parts) for path in paths]
     if all(still):
         raise UserError(f"outer.frozen must leave a part of theta to train, got {parts!r}.")
     labels = ["frozen" if is_still else "learned" for is_still in still]
@@ -107,6 +107,9 @@ def frozen(
 
 def held(parts: tuple[str, ...]) -> dict[str, float | None]:
     """Frozen parts of theta, and the number that each of them is held at, if it is said.
+
+    Raises:
+      UserError: for what is no finite number.
 
     Examples:
       >>> held(("rule", "scheduler/start=0.5"))
@@ -142,11 +145,15 @@ def starting_at(
         leaves, structure = jax.tree.flatten(theta)
         for i, path in enumerate(theta_paths(theta)):
             for prefix, number in numbers.items():
-                if f"{path}/".startswith(f"{prefix}/"):
+                if _is_within(path, prefix):
                     leaves[i] = jnp.full_like(leaves[i], number)
         return jax.tree.unflatten(structure, leaves)
 
     return init if numbers else init_theta
+
+
+def _is_within(path: str, prefix: str) -> bool:
+    return f"{path}/".startswith(f"{prefix}/")
 
 
 def of_each(tx: optax.GradientTransformation) -> optax.GradientTransformation:
