@@ -31,6 +31,8 @@ class List:
         from metaopt.training.outcome import problem_runs
 
         console = Console(highlight=False, markup=False)
+        if not console.is_terminal:  # names stay whole for what reads them
+            console.width = max(console.width, 100)
         if self.names:
             from metaopt.commands.explain import explain
 
@@ -73,6 +75,8 @@ class List:
         if found := problem_runs():
             kinds["runs of problems"] = found
         table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
         for kind, entries in kinds.items():
             table.add_row(Text(kind, "bold"))
             for name, about in entries.items():

@@ -16,7 +16,7 @@ def print_table(console: Console, table: Table) -> None:
     """
     for column in table.columns:
         if column.no_wrap:
-            column.min_width = max(cell_len(str(cell)) for cell in column.cells)
+            column.min_width = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
     wide = console.options.update(max_width=WIDEST)
     width = console.width
     console.width = max(width, Measurement.get(console, wide, table).minimum)
