@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
@@ -216,14 +217,21 @@ def component_of(text: str) -> Component:
     return Component(name, tuple(args))
 
 
-def short_name(task: Component) -> str:
-    """A task's name in metrics: that of the innermost one where it wraps another.
+def short_names(tasks: Sequence[Component]) -> list[str]:
+    """What a mixture's tasks are called in metrics: as the innermost one, and what it is within.
+
+    `progress` is named only where that tells tasks apart; what is still the same is counted.
 
     Examples:
-      >>> short_name(Component("progress", ("task=augment:task=wine_mlp_32",)))
-      'wine_mlp_32'
+      >>> names = "progress task=wine_mlp_32", *2 * ("augment task=wine_mlp_32",)
+      >>> short_names([component_of(name) for name in names])
+      ['wine_mlp_32', 'augment_wine_mlp_32', 'augment_wine_mlp_32_2']
     """
-    return innermost(task).name
+    chains = [[one.name for one in chain(task)] for task in tasks]
+    brief = ["_".join(name for name in names if name != "progress") for names in chains]
+    names = ["_".join(chains[i]) if brief.count(name) > 1 else name for i, name in enumerate(brief)]
+    before = [names[:i].count(name) for i, name in enumerate(names)]
+    return [f"{name}_{n + 1}" if n else name for name, n in zip(names, before, strict=True)]
 
 
 def innermost(task: Component) -> Component:
@@ -233,8 +241,13 @@ def innermost(task: Component) -> Component:
       >>> innermost(Component("progress", ("task=wine_mlp_32:batch_size=8",)))
       Component(name='wine_mlp_32', args=('batch_size=8',))
     """
+    return chain(task)[-1]
+
+
+def chain(task: Component) -> list[Component]:
+    """A task, the task that it wraps, and so on."""
     inner = [text.removeprefix("task=") for text in task.args if text.startswith("task=")]
-    return innermost(component_of(inner[0])) if inner else task
+    return [task, *(chain(component_of(inner[0])) if inner else ())]
 
 
 PYTHONS = {"None": None, "True": True, "False": False}

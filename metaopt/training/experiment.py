@@ -15,7 +15,7 @@ from metaopt.config.schema import (
     SteinConfig,
     from_json,
     parse_args,
-    short_name,
+    short_names,
     to_json,
     trained_tasks,
 )
@@ -322,11 +322,9 @@ def _mixture(
             f"problem={config.problem.name}, mixture={list(config.mixture)}."
         )
     optimizer = make("learned optimizer", config.optimizer)
-    problems = {short_name(config.task): first}
-    for component in trained_tasks(config)[1:]:
-        task, name = make("task", component), short_name(component)
-        name = f"{name}_{len(problems) + 1}" if name in problems else name
-        problems[name] = _training(config, task, optimizer)
+    components = trained_tasks(config)
+    others = [_training(config, make("task", one), optimizer) for one in components[1:]]
+    problems = dict(zip(short_names(components), (first, *others), strict=True))
     if any(problem.stream for problem in problems.values()):
         raise UserError("the tasks of a mixture cannot be streamed: leave out stream_rows.")
     of = lambda problem: _estimator(config.estimator, on_vector(problem, vector))

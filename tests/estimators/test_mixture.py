@@ -127,7 +127,7 @@ def test_a_run_on_a_mixture_is_gone_on_with_to_the_bit(tmp_path):
     parts = train(more, tmp_path / "cut", on_notice=lambda text: None).state.estimator
     assert [len(leaf) for leaf in jax.tree.leaves(parts)] == [6] * len(jax.tree.leaves(parts))
     lines = (tmp_path / "cut" / "metrics.jsonl").read_text()
-    assert "digits_mlp/loss" in lines and "quadratic_3/loss" in lines
+    assert "digits_mlp/loss" in lines and "quadratic_2/loss" in lines
 
 
 @pytest.mark.parametrize(
