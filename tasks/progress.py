@@ -89,6 +89,7 @@ def progress(
       >>> bool(left == loss / 2)
       True
     """
+    plain = make_task(task) if isinstance(task, str) else task
     if start is None or reference is None:
         known = references().get(task) if isinstance(task, str) else None
         if known is None:
@@ -97,8 +98,8 @@ def progress(
                 name for name, one in (("start", start), ("reference", reference)) if one is None
             )
             raise UserError(
-                f"no reference is stored for {shown}: give {lacking}, or one of "
-                f"{', '.join(sorted(references()))}."
+                f"no reference is stored for {shown}: give {lacking}, or a member of the zoo "
+                "without arguments of its own, such as task=digits_mlp_32."
             )
         start = known.start if start is None else start
         reference = known.best if reference is None else reference
@@ -109,7 +110,6 @@ def progress(
         raise ValueError(f"reference must be below start={start:g}, got {reference:g}.")
     if not 1 < most < LARGEST:
         raise ValueError(f"most must be a number above 1 and below {LARGEST:g}, got {most!r}.")
-    plain = make_task(task) if isinstance(task, str) else task
     lowest, span = float(reference), float(start) - float(reference)
     measure = plain.outer_loss or plain.loss
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,11 +91,16 @@ def check(trained, swept, seeds, rates, split) -> None:
         )
     if both := sorted(set(trained) & set(swept)):
         raise UserError(f"{both[0]!r} is a baseline's name: call the trained optimizer otherwise.")
+    check_numbers(seeds, rates)
+    choose("split", split, dict.fromkeys(SPLITS))
+
+
+def check_numbers(seeds: int, rates: Sequence[float]) -> None:
+    """Raises a `UserError` for too few seeds, or rates that are none."""
     if seeds < 2:
         raise UserError(f"seeds must be at least 2, got {seeds}.")
     if not rates or not all(rate > 0 for rate in rates):
         raise UserError(f"rates must be positive numbers, at least one, got {tuple(rates)}.")
-    choose("split", split, dict.fromkeys(SPLITS))
 
 
 def tasks_by_label(tasks, known: Mapping[str, TrainedOn]) -> dict[str, Task]:

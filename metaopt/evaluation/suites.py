@@ -16,6 +16,7 @@ from metaopt.config.registry import choose
 from metaopt.core.arithmetic import flops_of
 from metaopt.evaluation.baselines import RATES, settings_of
 from metaopt.evaluation.grids import DEPTHS, WIDTHS
+from metaopt.evaluation.inputs import check_numbers
 from metaopt.evaluation.suite_curves import curves_for
 
 SUITE_BASELINES = ("adamw_cosine", "muon_cosine", "adam")
@@ -125,12 +126,13 @@ def preview(
       baselines, num_steps, seeds, rates, tune, grid, anew: as in `metaopt.evaluate`.
 
     Raises:
-      UserError: for an unknown suite or baseline.
+      UserError: for an unknown suite or baseline, too few seeds, or rates that are none.
     """
     suite = choose("suite", name, SUITES)
     baselines = SUITE_BASELINES if baselines is None else baselines
     steps = suite.num_steps if num_steps is None else num_steps
     seeds = suite.seeds if seeds is None else seeds
+    check_numbers(seeds, rates)
     sweeps = {one: len(settings_of(one, rates, tune)) for one in baselines}
     shipped = () if anew else curves_for(name, steps, seeds, rates, tune).sweeps
     flops, runs = 0.0, 0

@@ -66,7 +66,9 @@ def test_every_reference_is_of_a_member_as_it_is_now():
 
 
 def test_faults_are_sentences():
-    with pytest.raises(UserError, match=r"no reference is stored for 'quadratic'.*iris_mlp_32"):
+    with pytest.raises(
+        UserError, match=r"no reference is stored for 'quadratic': give start and "
+    ):
         progress(task="quadratic")
     with pytest.raises(UserError, match="a task without a name"):
         progress(task=make_task("quadratic"))
@@ -75,9 +77,9 @@ def test_faults_are_sentences():
     with pytest.raises(ValueError, match="most must be a number above 1 and below"):
         progress(task="iris_mlp_32", most=1.0)
     with pytest.raises(UserError, match="unknown task 'quadratc'"):
-        progress(task="quadratc", start=2.0, reference=1.0)
+        progress(task="quadratc")
     with pytest.raises(ValueError, match="start must be a number below"):
         progress(task="quadratic", start=1e40, reference=0.1)
-    with pytest.raises(UserError, match="give reference, or one of"):
+    with pytest.raises(UserError, match="give reference, or a member of the zoo"):
         progress(task="quadratic", start=1.0)
     assert isinstance(make("task", component_of("progress task=wine_mlp_32")), Task)
