@@ -34,13 +34,14 @@ def report_bench(
 
     Args:
       console: where to show it.
-      names: cases; all where there are none and nothing else is asked for.
+      names: cases, or families of tasks; all cases where there are none and nothing else is asked
+        for.
       seconds: how long to time each case's outer steps for.
       repeats: how often each case runs, in turns with the others.
       devices: as for `metaopt train`.
       update: time one update of every learned optimizer on a large tree.
       scaling: measure cost and memory against N, W, T, the inner size, d and the devices.
-      tasks: time the first member of every family of tasks.
+      tasks: time the first member of every family of tasks, where none is in ``names``.
       profile: write a JAX trace of each case.
       out: folder; files of the same name are replaced.
 
@@ -48,11 +49,14 @@ def report_bench(
       UserError: for an unknown case, or a folder that cannot be made.
     """
     every, of_tasks = bench.cases(), bench.task_cases()
+    families = {name.removeprefix("task_"): name for name in of_tasks}
+    names = tuple(name if name in every else families.get(name, name) for name in names)
     for name in names:
         choose("case", name, every | of_tasks)
     if not names and not update and not scaling and not tasks:
         names = tuple(every)
-    names += tuple(name for name in of_tasks if tasks and name not in names)
+    if tasks and not set(names) & set(of_tasks):
+        names += tuple(of_tasks)
     make_folder(out)
     found: dict[str, Any] = {}
 

@@ -15,7 +15,7 @@ class Bench:
     """Time outer steps here, as fractions of what the device can do."""
 
     cases: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="CASE")] = ()
-    """Which; all if none is given and nothing else is asked for."""
+    """Which, or families of tasks; all cases if none is given and nothing else is asked for."""
     seconds: float = 3.0
     """How long to time each case's outer steps for."""
     repeats: int = 3
@@ -27,7 +27,7 @@ class Bench:
     scaling: bool = False
     """Measure time and memory against particles, window, horizon, sizes and devices; draw them."""
     tasks: bool = False
-    """Time a member of every family of tasks, trained by Adam."""
+    """Time a member of every family of tasks, or of those given, trained by Adam."""
     profile: bool = False
     """Write a trace of each case, for TensorBoard or Perfetto."""
     out: Path = Path("runs/bench")
