@@ -4,7 +4,9 @@ Rescaled weights, as Celo (arXiv 2501.12670) has them; less data, smaller batche
 coarser numbers.
 """
 
+import sys
 from functools import partial
+from numbers import Real
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -167,13 +169,15 @@ def _require(task: str | Task, option: str, found: Any, what: str) -> None:
 def _in_range(
     scale_range: float, data_fraction: float, batch_fraction: float, label_noise: float
 ) -> None:
-    if not 1 <= scale_range <= 1e18:
-        raise ValueError(f"scale_range must be from 1 to 1e18, got {scale_range!r}.")
-    for name, value in (("data_fraction", data_fraction), ("batch_fraction", batch_fraction)):
-        if not 0 < value <= 1:
-            raise ValueError(f"{name} must be above 0 and at most 1, got {value!r}.")
-    if not 0 <= label_noise <= 1:
-        raise ValueError(f"label_noise must be from 0 to 1, got {label_noise!r}.")
+    for name, value, least, most, said in (
+        ("scale_range", scale_range, 1, 1e18, "from 1 to 1e18"),
+        ("data_fraction", data_fraction, sys.float_info.min, 1, "above 0 and at most 1"),
+        ("batch_fraction", batch_fraction, sys.float_info.min, 1, "above 0 and at most 1"),
+        ("label_noise", label_noise, 0, 1, "from 0 to 1"),
+    ):
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        if not (is_number and least <= value <= most):
+            raise ValueError(f"{name} must be {said}, got {value!r}.")
 
 
 def _scales(params: PyTree, rescale: str, most: float, key: jax.Array) -> PyTree:

@@ -217,6 +217,9 @@ def test_a_value_out_of_range_is_a_sentence():
     ]:
         with pytest.raises(UserError, match=said):
             make_task(f"augment {text}")
+    for value in ("0.5", True, None, float("nan")):
+        with pytest.raises(ValueError, match="data_fraction must be above 0 and at most 1, got"):
+            augment(data_fraction=value)
     for text in (
         "augment task=digits_mlp:hidden=[4] rescale=global",
         "augment task='digits_mlp hidden=[4]' rescale=global",
