@@ -3,6 +3,7 @@
 import difflib
 import inspect
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from functools import partial
@@ -77,8 +78,18 @@ def _factory(found: Callable[..., Any]) -> Iterator[Any]:
     """What it makes, and a row for each argument."""
     source: Any = getattr(found, "options", None) or getattr(found, "func", found)
     preset: Mapping[str, Any] = found.keywords if isinstance(found, partial) else {}
-    said = docstring_parser.parse(source.__doc__ or "")
-    listed = list(said.params)
+    about = _about(source)
+    if isinstance(found, partial):
+        yield f"A member of {source.__name__}:"
+    for paragraph in (docstring_parser.parse(source.__doc__ or "").description or "").split("\n\n"):
+        yield Text(" ".join(paragraph.split()))
+    rows = {name: preset.get(name, default) for name, default in _arguments(source)}
+    yield _table({f"{name}={_shown(value)}": about.get(name, "") for name, value in rows.items()})
+
+
+def _about(source: Any) -> dict[str, str]:
+    """What is said of each argument; ``as for `another` `` is what is said there."""
+    listed = list(docstring_parser.parse(source.__doc__ or "").params)
     if isinstance(source, type):  # a dataclass of options, each with a docstring of its own
         listed += [
             one
@@ -90,12 +101,12 @@ def _factory(found: Callable[..., Any]) -> Iterator[Any]:
         for one in reversed(listed)
         for name in one.arg_name.split(",")
     }
-    if isinstance(found, partial):
-        yield f"A member of {source.__name__}:"
-    for paragraph in (said.description or "").split("\n\n"):
-        yield Text(" ".join(paragraph.split()))
-    rows = {name: preset.get(name, default) for name, default in _arguments(source)}
-    yield _table({f"{name}={_shown(value)}": about.get(name, "") for name, value in rows.items()})
+    factories = [catalogue(kind) for kind in KINDS]
+    for name, text in about.items():
+        if found := re.search(r"as for `(?:[\w.]+\.)?(\w+)`\.?$", text):
+            others = [_about(one[found[1]]) for one in factories if found[1] in one]
+            about[name] = next((one[name] for one in others if name in one), text)
+    return about
 
 
 def _arguments(source: Any) -> Iterator[tuple[str, Any]]:

@@ -66,9 +66,7 @@ def test_every_reference_is_of_a_member_as_it_is_now():
 
 
 def test_faults_are_sentences():
-    with pytest.raises(
-        UserError, match=r"no reference is stored for 'quadratic': give start and "
-    ):
+    with pytest.raises(UserError, match=r"no reference is stored for 'quadratic': give start and "):
         progress(task="quadratic")
     with pytest.raises(UserError, match="a task without a name"):
         progress(task=make_task("quadratic"))
