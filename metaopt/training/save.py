@@ -15,7 +15,7 @@ from safetensors.numpy import load, save
 
 from metaopt.config.components import make
 from metaopt.config.registry import provider
-from metaopt.config.schema import Config, short_names, to_json, trained_tasks
+from metaopt.config.schema import Config, innermost, to_json, trained_tasks
 from metaopt.core.errors import UserError
 from metaopt.core.files import write_atomically
 from metaopt.core.theta import flatten_theta, theta_paths
@@ -57,7 +57,7 @@ def save_run(
     first = config.problem.name if is_own else config.task.name
     tasks = {" ".join((first, *(() if is_own else config.task.args))): task}
     tasks |= {" ".join((one.name, *one.args)): make("task", one) for one in others}
-    names = [first] if is_own else short_names(trained_tasks(config))
+    names = [first] if is_own else [innermost(one).name for one in trained_tasks(config)]
     shapes: dict[str, tuple[int, ...]] = {}
     for name, one in tasks.items():
         prefix = f"{name}: " if len(tasks) > 1 else ""
