@@ -167,9 +167,15 @@ def _cost(description: Mapping[str, Any], seed: int) -> str:
     """What meta-training took, by what it wrote down."""
     try:
         took, hardware = description["trained_on"], description["hardware"]
+        steps, unrolled, seconds = took["outer_steps"], took["unroll_steps"], took["seconds"]
+        before = description
+        while "trained_on" in (before := before.get("started_from", {})):
+            steps += before["trained_on"]["outer_steps"]
+            unrolled += before["trained_on"]["unroll_steps"]
+            seconds += before["trained_on"]["seconds"]
         return (
-            f"meta-trained once, with seed {seed}: {took['outer_steps']:,} outer steps, "
-            f"{took['unroll_steps']:,} unroll steps, {took['seconds']:,.0f} s on {hardware}"
+            f"meta-trained once, with seed {seed}: {steps:,} outer steps, "
+            f"{unrolled:,} unroll steps, {seconds:,.0f} s on {hardware}"
         )
     except (KeyError, TypeError, ValueError):  # version 0.1 did not write all of it
         return ""

@@ -56,14 +56,22 @@ updates, state = tx.update(grads, tx.init(params), params, value=loss)
 
 ## How it was made
 
-```bash
-{to_command(config)}
-```
-
-{_made_by(config)}, seed {config.seed}: {trained["outer_steps"]:,} outer steps, \
-{trained["unroll_steps"]:,} unroll steps, {trained["seconds"]:,.0f} s on {description["hardware"]}.
+{_made(description)}
 With {versions}.
 """
+
+
+def _made(description: Mapping[str, Any], out: str | None = None) -> str:
+    """The commands that made theta, what it started from first, and what each took."""
+    config, trained = from_json(json.dumps(description["recipe"])), description["trained_on"]
+    before, steps = description.get("started_from", {}), trained["outer_steps"]
+    earlier = f"{_made(before, config.start_from)}\n\nThen:\n\n" if before else ""
+    return (
+        f"{earlier}```bash\n{to_command(config, out)}\n```\n\n"
+        f"{_made_by(config)}, seed {config.seed}: {steps:,} outer step{'s' * (steps > 1)}, "
+        f"{trained['unroll_steps']:,} unroll steps, {trained['seconds']:,.0f} s on "
+        f"{description['hardware']}."
+    )
 
 
 def _noted(note: str) -> str:

@@ -50,6 +50,7 @@ def export(
     optimizer, theta = pretrained.read(directory.path)
     known = artefact.read_artefact(directory.optimizer).description
     facts = {fact: known[fact] for fact in FACTS if fact in known}
+    before = {"started_from": known["started_from"]} if "started_from" in known else {}
     done = facts.get("trained_on", {}).get("outer_steps")
     if len(facts) < len(FACTS) or done != config.outer_steps:
         raise UserError(
@@ -57,7 +58,7 @@ def export(
             f"outer steps: `metaopt train ... --out {directory.path}` finishes it."
         )
     facts["recipe"] = json.loads(to_json(config))  # with the evaluation that was asked for last
-    facts = {"name": name} | facts
+    facts = {"name": name} | facts | before
     facts |= {"needs": needs(optimizer, theta)}
     facts |= {"meta_parameters": count_of(theta)}
     evaluation = _evaluation(directory)

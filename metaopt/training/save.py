@@ -75,7 +75,19 @@ def save_run(
         recipe=json.loads(to_json(config)),
         versions=versions() | others_of(config),
         hardware=hardware(),
+        **started_from(config),
     )
+
+
+def started_from(config: Config) -> dict[str, Any]:
+    """What made theta before this run, where it started from another's: ``started_from``."""
+    if config.start_from is None:
+        return {}
+    before = artefact.read_artefact(directory_of(config.start_from)).description
+    if "recipe" not in before:  # imported, or of version 0.1
+        return {}
+    known = ("recipe", "trained_on", "hardware", "started_from")
+    return {"started_from": {name: before[name] for name in known if name in before}}
 
 
 def save_population(directory: RunDirectory, thetas: Theta, losses: np.ndarray) -> None:

@@ -1,5 +1,6 @@
 """What a card says of tasks within tasks, and of what was measured elsewhere."""
 
+import dataclasses
 import json
 
 from conftest import ROOT
@@ -7,6 +8,7 @@ from conftest import ROOT
 import metaopt
 from metaopt import Component, Config, EvaluationConfig
 from metaopt.estimators import NRES
+from metaopt.evaluation.inputs import trained_on
 from metaopt.exporting.card import card
 
 GENERAL = ROOT / "checkpoints" / "general"
@@ -31,3 +33,17 @@ def test_a_run_names_the_task_within(tmp_path):
     metaopt.train(config, out=tmp_path / "run", quiet=True)
     said = json.loads((tmp_path / "run" / "optimizer" / "config.json").read_text())
     assert said["trained_on"]["tasks"] == ["quadratic"]
+    after = dataclasses.replace(config, start_from=str(tmp_path / "run"), outer_steps=2)
+    metaopt.train(after, out=tmp_path / "after", quiet=True)
+    said = json.loads((tmp_path / "after" / "optimizer" / "config.json").read_text())
+    assert said["started_from"]["trained_on"]["outer_steps"] == 1
+    cost = trained_on(tmp_path / "after").cost
+    assert "3 outer steps, 24 unroll steps" in cost, cost
+
+
+def test_it_says_what_theta_started_from():
+    stored = [json.loads((GENERAL / f"{name}.json").read_text()) for name in ("config", "eval")]
+    first = stored[0] | {"recipe": stored[0]["recipe"] | {"start_from": "runs/first"}}
+    text = card(first | {"started_from": stored[0]}, stored[1], False)
+    assert text.count("NRES, seed 1: ") == 2 and "zoo_gated_muon --out runs/first\n" in text
+    assert "\n\nThen:\n\n```bash\nmetaopt train zoo_gated_muon --start-from runs/first\n" in text
