@@ -43,7 +43,8 @@ def test_a_run_names_the_task_within(tmp_path):
 
 def test_it_says_what_theta_started_from():
     stored = [json.loads((GENERAL / f"{name}.json").read_text()) for name in ("config", "eval")]
-    first = stored[0] | {"recipe": stored[0]["recipe"] | {"start_from": "runs/first"}}
-    text = card(first | {"started_from": stored[0]}, stored[1], False)
-    assert text.count("NRES, seed 1: ") == 2 and "zoo_gated_muon --out runs/first\n" in text
-    assert "\n\nThen:\n\n```bash\nmetaopt train zoo_gated_muon --start-from runs/first\n" in text
+    text = card(*stored, False)
+    assert text.count("NRES, seed 1: ") == 2
+    assert "\nmetaopt train zoo_gated_muon --out runs/general_start\n" in text
+    assert text.index("3,000 outer steps") < text.index("\n\nThen:\n\n```bash\n")
+    assert text.index("Then:") < text.index("--start-from runs/general_start")

@@ -342,11 +342,15 @@ def parsed(command):
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
-def test_the_command_on_a_card_is_its_recipe(path):
+def test_the_commands_on_a_card_are_its_recipes(path):
+    """What theta started from comes first."""
     text = (path / "CARD.md").read_text()
-    command = text.partition("```bash\n")[2].partition("\n```")[0]
-    recipe = json.loads((path / "config.json").read_text())["recipe"]
-    assert parsed(command) == from_json(json.dumps(recipe))
+    commands = [part.partition("\n```")[0] for part in text.split("```bash\n")[1:]]
+    made, recipes = json.loads((path / "config.json").read_text()), []
+    while made:
+        recipes.insert(0, from_json(json.dumps(made["recipe"])))
+        made = made.get("started_from")
+    assert [parsed(command) for command in commands] == recipes
 
 
 OTHER = Config(
