@@ -75,19 +75,31 @@ def save_run(
         recipe=json.loads(to_json(config)),
         versions=versions() | others_of(config),
         hardware=hardware(),
-        **started_from(config),
+        **started_from(directory, config),
     )
 
 
-def started_from(config: Config) -> dict[str, Any]:
-    """What made theta before this run, where it started from another's: ``started_from``."""
+def started_from(directory: RunDirectory, config: Config) -> dict[str, Any]:
+    """What made theta before this run, where it started from another's: ``started_from``.
+
+    It is read once: a run that has begun does not need the other any more.
+    """
     if config.start_from is None:
         return {}
-    before = artefact.read_artefact(directory_of(config.start_from)).description
-    if "recipe" not in before:  # imported, or of version 0.1
+    own, other = _description(directory.optimizer), _description(config.start_from)
+    facts = ("recipe", "trained_on", "hardware", "started_from")
+    # An imported one, and those of version 0.1, do not say.
+    before = {name: other[name] for name in facts if name in other} if "recipe" in other else None
+    before = own.get("started_from", before)
+    return {} if before is None else {"started_from": before}
+
+
+def _description(what: str | Path) -> dict[str, Any]:
+    """What a trained optimizer says of itself; nothing where there is none."""
+    try:
+        return artefact.read_artefact(directory_of(what)).description
+    except UserError:
         return {}
-    known = ("recipe", "trained_on", "hardware", "started_from")
-    return {"started_from": {name: before[name] for name in known if name in before}}
 
 
 def save_population(directory: RunDirectory, thetas: Theta, losses: np.ndarray) -> None:

@@ -216,6 +216,8 @@ def test_a_run_starts_from_anothers_theta(folder, main):
     (folder / "runs" / "small").rename(folder / "moved")
     try:
         assert main(*again, "--outer-steps", "2", "--devices", "1")[0] == 0
+        said = json.loads((folder / "runs" / "on" / "optimizer" / "config.json").read_text())
+        assert said["started_from"]["recipe"]["start_from"] is None
         code, _, errors = main(*again[:5], "runs/other", "--devices", "1")
         assert code == 2 and "runs/small holds no trained optimizer" in errors
     finally:
