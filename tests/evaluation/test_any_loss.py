@@ -170,7 +170,7 @@ def test_every_task_of_a_mixture_is_evaluated_listed_and_named(main, tmp_path):
     tasks = ["quadratic", "below", "quadratic:dim=9"]
     assert stored["tasks"] == tasks
     page = (tmp_path / "runs/mix/report.html").read_text()
-    assert "Each task of the mixture" in page and "quadratic_3" in page  # a panel each
+    assert "Each task of the mixture" in page and "quadratic_2" in page  # a panel each
     about = listed(main, "runs/mix")
     main("export", "runs/mix", "--name", "mix")
     card = (tmp_path / "mix/CARD.md").read_text()
