@@ -17,12 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metaopt.config.registry import choose
 from metaopt.core.own_numbers import own_numbers
+from metaopt.core.theta import theta_paths
 from metaopt.evaluation.inputs import tasks_by_label
 from metaopt.evaluation.statistics import interquartile_mean
 from metaopt.evaluation.trials import measured_every, run_trial
 from metaopt.pretrained import load as pretrained
-from metaopt.training.outer_optimizer import starting_at
+from metaopt.training.outer_optimizer import held, starting_at
 
 VALIDATION = (
     "table_mlp:dataset=wine:batch_size=64",
@@ -50,8 +52,10 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, default=Path("runs/calibrate"))
     given = parser.parse_args()
     optimizer, theta = pretrained.read(given.optimizer)
-    held = [(), *(tuple(variant.split(",")) for variant in given.variants)]
-    each = [starting_at(lambda key: theta, parts)(jax.random.key(0)) for parts in held]
+    variants = [(), *(tuple(variant.split(",")) for variant in given.variants)]
+    for path in [path for parts in variants for path in held(parts)]:
+        choose("part of theta", path, dict.fromkeys(theta_paths(theta)))
+    each = [starting_at(lambda key: theta, parts)(jax.random.key(0)) for parts in variants]
     thetas = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
     heads = ("task", "as it is", *given.variants)
     print("|", " | ".join(heads), "|\n|", " | ".join("---" for _ in heads), "|")

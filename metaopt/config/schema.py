@@ -1,6 +1,7 @@
 """What a run is: frozen dataclasses, and their JSON form."""
 
 import dataclasses
+import itertools
 import json
 import re
 import shlex
@@ -226,12 +227,17 @@ def short_names(tasks: Sequence[Component]) -> list[str]:
       >>> names = "progress task=wine_mlp_32", *2 * ("augment task=wine_mlp_32",)
       >>> short_names([component_of(name) for name in names])
       ['wine_mlp_32', 'augment_wine_mlp_32', 'augment_wine_mlp_32_2']
+      >>> short_names([Component("mine"), Component("mine"), Component("mine_2")])
+      ['mine', 'mine_2', 'mine_2_2']
     """
     chains = [[one.name for one in chain(task)] for task in tasks]
     brief = ["_".join(name for name in names if name != "progress") for names in chains]
     names = ["_".join(chains[i]) if brief.count(name) > 1 else name for i, name in enumerate(brief)]
-    before = [names[:i].count(name) for i, name in enumerate(names)]
-    return [f"{name}_{n + 1}" if n else name for name, n in zip(names, before, strict=True)]
+    found: list[str] = []
+    for name in names:  # also where a task is called as another one is counted: a, a, a_2
+        numbered = (f"{name}_{n}" if n > 1 else name for n in itertools.count(1))
+        found.append(next(one for one in numbered if one not in found))
+    return found
 
 
 def innermost(task: Component) -> Component:

@@ -95,7 +95,7 @@ def started_from(directory: RunDirectory, config: Config) -> dict[str, Any]:
 
 
 def _description(what: str | Path) -> dict[str, Any]:
-    """What a trained optimizer says of itself; nothing where there is none."""
+    """The content of a trained optimizer's ``config.json``; empty if it cannot be read."""
     try:
         return artefact.read_artefact(directory_of(what)).description
     except UserError:
